@@ -1,0 +1,47 @@
+# The project's commands; each sets up what it needs first, in .venv, and is safe to repeat.
+PYTHON ?= python3
+ZANTARA := .venv/bin/zantara
+# Libraries that use every core for tiny matrices are slower and less repeatable than one thread.
+export OPENBLAS_NUM_THREADS ?= 2
+export DO_NOT_TRACK := 1
+
+.PHONY: run test ui models docs bench lint clean-venv
+.DEFAULT_GOAL := help
+
+help: ## what can be done here
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+
+run: .installed-base ## run the whole pipeline: on the simulated shop, or EVENTS=path [ITEMS=file] [CONSENT=file]
+	@$(ZANTARA) run $(if $(EVENTS),--events "$(EVENTS)",--simulated-shop) $(if $(ITEMS),--items "$(ITEMS)") $(if $(CONSENT),--consent "$(CONSENT)")
+
+test: .installed-test ## lint, types, layers, dbt parse, definitions, all tests
+	@.venv/bin/python -m tests.floor
+	@.venv/bin/pytest
+
+ui: .installed-base ## Dagster on loopback
+	@$(ZANTARA) ui
+
+models: .installed-base ## MLflow on loopback
+	@$(ZANTARA) models
+
+docs: .installed-base ## dbt docs as one page
+	@$(ZANTARA) docs
+
+bench: .installed-test ## speed and memory as ratios
+	@.venv/bin/python -m tests.bench
+
+.venv/bin/uv:
+	@$(PYTHON) tools/check_machine.py
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/pip install --quiet --disable-pip-version-check uv
+
+.installed-base: .venv/bin/uv requirements.lock pyproject.toml
+	@test -e .installed-test || .venv/bin/uv pip sync --quiet requirements.lock
+	@test ! -e .installed-test || .venv/bin/uv pip sync --quiet requirements-test.lock
+	@.venv/bin/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.installed-test: .venv/bin/uv requirements-test.lock pyproject.toml
+	@.venv/bin/uv pip sync --quiet requirements-test.lock
+	@.venv/bin/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch .installed-base $@

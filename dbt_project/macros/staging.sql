@@ -1,0 +1,29 @@
+{# The events of the plan that the lake holds, as declared in models/staging/_sources.yml. #}
+{% macro lake_events() %}
+    {{ return([
+        'session_started', 'page_timing', 'app_crashed', 'product_view', 'add_to_cart', 'purchase', 'refund', 'rating',
+        'item_tag', 'recommendation_exposed', 'recommendation_clicked', 'experiment_exposed'
+    ]) }}
+{% endmacro %}
+
+{# Staging is rebuilt from one received date on: what it held from there is removed first. #}
+{% macro delete_from_rebuild_date() %}
+    {% if is_incremental() %}
+        delete from {{ this }} where received_date >= cast('{{ var("rebuild_from") }}' as date)
+    {% else %}
+        select 1
+    {% endif %}
+{% endmacro %}
+
+{# One event of the lake without its duplicates, with all declared properties. #}
+{% macro staged_event(event) %}
+select event_rows.*
+from {{ source('lake', event) }} as event_rows
+anti join {{ ref('int_events__indexed') }} as duplicates
+    on
+        duplicates.is_duplicate
+        and duplicates.received_date >= cast('{{ var("rebuild_from") }}' as date)
+        and event_rows.source = duplicates.source
+        and event_rows.line_no = duplicates.line_no
+where event_rows.received_date >= cast('{{ var("rebuild_from") }}' as date)
+{% endmacro %}

@@ -1,0 +1,10 @@
+-- One row per experiment and unit: the first variant it was shown. A unit that saw two variants is contaminated.
+select
+    experiment_id,
+    user_id as unit_id,
+    arg_min(variant, (occurred_at, event_id)) as variant,
+    min(occurred_at) as first_exposed_at,
+    count(distinct variant) > 1 as contaminated
+from {{ ref('stg_lake__experiment_exposed') }}
+where user_id is not null and occurred_at <= {{ as_of() }}
+group by experiment_id, user_id

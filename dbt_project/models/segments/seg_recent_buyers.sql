@@ -1,0 +1,8 @@
+-- People who bought something within the last {{ var('recent_buyer_days') }} days.
+select
+    user_id as entity_id,
+    min(occurred_at) as entered_at,
+    max(occurred_at) + interval {{ var('recent_buyer_days') }} day as expires_at
+from {{ ref('interactions') }}
+where event = 'purchase' and {{ within_days('occurred_at', var('recent_buyer_days')) }}
+group by user_id

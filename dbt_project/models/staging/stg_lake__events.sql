@@ -1,0 +1,5 @@
+{{ config(materialized='view') }}
+
+select * exclude (is_duplicate)
+from {{ ref('int_events__indexed') }}
+where not is_duplicate

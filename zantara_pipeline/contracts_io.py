@@ -1,0 +1,137 @@
+"""Reading the YAML contracts: values, the line of every key, and errors that name file, line and key.
+
+Belongs here: parsing YAML and turning a pydantic failure into one readable line. Does not belong here: what any
+contract means (each domain package owns its pydantic models).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from zantara_pipeline.errors import InputError
+
+Model = TypeVar("Model", bound=BaseModel)
+LineOf = Callable[..., int]
+
+PACKAGED = Path(__file__).parent / "contracts"
+
+
+def load_yaml(path: Path) -> tuple[Any, LineOf]:
+    """Parse one YAML file.
+
+    Returns
+    -------
+    (data, line_of) : the parsed value, and ``line_of(*keys) -> int``: the 1-based line of that key path
+        (its nearest known ancestor when the path itself is absent).
+
+    Raises
+    ------
+    InputError : unreadable file, invalid YAML or a key given twice, with file and line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot be read ({type(error).__name__})", path, "check the path and its permissions") from None
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else path
+        problem = getattr(error, "problem", None) or "not valid YAML"
+        raise InputError(f"not valid YAML: {problem}", where, "mend that line") from None
+    lines: dict[tuple[Any, ...], int] = {}
+    if node is not None:
+        _collect_lines(node, (), lines, path)
+
+    def line_of(*keys: Any) -> int:
+        for length in range(len(keys), -1, -1):
+            if keys[:length] in lines:
+                return lines[keys[:length]]
+        return 1
+
+    return data, line_of
+
+
+def _collect_lines(node: yaml.Node, keys: tuple[Any, ...], lines: dict[tuple[Any, ...], int], path: Path) -> None:
+    lines.setdefault(keys, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        for key_node, value_node in node.value:
+            here = (*keys, key_node.value)
+            if here in lines:
+                raise InputError(f"key '{key_node.value}' stands twice", f"{path}:{key_node.start_mark.line + 1}")
+            lines[here] = key_node.start_mark.line + 1
+            _collect_lines(value_node, here, lines, path)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            _collect_lines(item, (*keys, index), lines, path)
+
+
+def parse_contract(model: type[Model], path: Path) -> Model:
+    """Read a YAML file into a pydantic model; the first thing wrong becomes an InputError with file, line and key."""
+    data, line_of = load_yaml(path)
+    if not isinstance(data, dict):
+        raise InputError("the file holds no mapping of keys", path, "see the packaged contracts for an example")
+    return validate_contract(model, data, path, line_of)
+
+
+def validate_contract(model: type[Model], data: Any, path: Path, line_of: LineOf) -> Model:
+    """Validate already loaded data; see `parse_contract`."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        # a misspelt required key is both an unknown and a missing one: the unknown one names the line to mend
+        first = next((problem for problem in problems if problem["type"] == "extra_forbidden"), problems[0])
+        keys = tuple(key for key in first["loc"] if isinstance(key, int) or not key.startswith("function-"))
+        name = ".".join(str(key) for key in keys) or "(file)"
+        raise InputError(
+            f"key '{name}': {_explain(first, model)}", f"{path}:{line_of(*keys)}", _advice(first, model)
+        ) from None
+
+
+def _explain(problem: Any, model: type[BaseModel]) -> str:
+    if problem["type"] == "extra_forbidden":
+        return "unknown key"
+    return str(problem["msg"]).removeprefix("Value error, ")
+
+
+def _advice(problem: Any, model: type[BaseModel]) -> str | None:
+    if problem["type"] != "extra_forbidden":
+        return None
+    known = sorted(_field_names(model, set()))
+    near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+    return f"did you mean '{near[0]}'?" if near else "remove it or correct its name"
+
+
+def _field_names(model: type[BaseModel], seen: set[type[BaseModel]]) -> set[str]:
+    """Names of all fields of a model and of the models inside it, for spelling hints."""
+    if model in seen:
+        return set()
+    seen.add(model)
+    names = set(model.model_fields)
+    for field in model.model_fields.values():
+        for inner in _models_in(field.annotation):
+            names |= _field_names(inner, seen)
+    return names
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)]
+
+
+def overlay_files(dirs: Sequence[Path], pattern: str) -> dict[str, Path]:
+    """Relative name -> path over contract folders; a file in a later folder replaces the same name in an earlier one."""
+    found: dict[str, Path] = {}
+    for folder in dirs:
+        for path in sorted(folder.glob(pattern)):
+            found[path.relative_to(folder).as_posix()] = path
+    return dict(sorted(found.items()))

@@ -1,0 +1,54 @@
+"""Assets of experiments: moments, the scorecard, and the alerts that follow from it."""
+
+from pathlib import Path
+
+import dagster as dg
+
+from zantara_pipeline.alerts import Finding
+from zantara_pipeline.experiments import build_moments, build_scorecard, load_experiments
+from zantara_pipeline.orchestration.alert_ledger import alert_ledger
+from zantara_pipeline.orchestration.pipeline import Pipeline
+
+_COMMON = {"group_name": "experiments", "owners": ["experimentation@example.com"], "pool": "warehouse", "kinds": {"duckdb"}}
+_METRIC_EVENTS = [["staging", f"stg_lake__{name}"] for name in ("purchase", "page_timing", "app_crashed", "session_started")]
+KINDS = ("srm", "cuped_absent", "cuped_below_floor", "guardrail_harm")
+
+
+def experiment_dirs(pipeline: Pipeline) -> list[Path]:
+    return [folder / "experiments" for folder in pipeline.settings.contract_dirs]
+
+
+@dg.asset(
+    key=["experiments", "moments"],
+    deps=[["experiments", "exposures"], *_METRIC_EVENTS],
+    description="Counts, sums and cross products per experiment, variant and metric. Grain: experiment_id, variant, metric, "
+    "stratum, as_of. All that the statistics need; no unit leaves the warehouse.",
+    **_COMMON,
+)
+def moments(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
+    registry = load_experiments(experiment_dirs(pipeline))
+    with pipeline.warehouse() as con:
+        result = build_moments(con, registry, pipeline.as_of(context))
+    return dg.MaterializeResult(metadata={"rows": result.rows, **result.nothing_to_do})
+
+
+@dg.asset(
+    key=["experiments", "scorecard"],
+    deps=[moments],
+    description="The read-out: sample ratio mismatch, effects with CUPED and interval, guardrails, verdicts. "
+    "Grain: experiment_id, variant, metric, role. Raises and resolves alerts.",
+    **_COMMON,
+)
+def scorecard(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
+    registry, as_of = load_experiments(experiment_dirs(pipeline)), pipeline.as_of(context)
+    with pipeline.warehouse() as con:
+        result = build_scorecard(con, registry, as_of)
+        ledger = alert_ledger(pipeline)
+        findings = [Finding(f.kind, f.severity, f.subject, f.message, f.details) for f in result.findings]  # type: ignore[arg-type]
+        raised, resolved = ledger.sync(findings, as_of, KINDS)
+    return dg.MaterializeResult(
+        metadata={"said": result.summary, "alerts_raised": len(raised), "alerts_resolved": len(resolved)}
+    )
+
+
+ASSETS = [moments, scorecard]

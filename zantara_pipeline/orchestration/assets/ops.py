@@ -1,0 +1,57 @@
+"""Assets that close a run: alerts in the warehouse, the published copy, the report."""
+
+import dagster as dg
+
+from zantara_pipeline.orchestration.alert_ledger import alert_ledger
+from zantara_pipeline.orchestration.pipeline import Pipeline
+from zantara_pipeline.storage.engine import publish
+
+_COMMON = {"group_name": "ops", "owners": ["data-platform@example.com"]}
+
+
+@dg.asset(
+    key=["ops", "alerts"],
+    deps=[["experiments", "scorecard"]],
+    kinds={"duckdb"},
+    pool="warehouse",
+    description="Everything that was ever raised, with when it was resolved. Grain: alert_id. A copy of the alert ledger; "
+    "a sensor delivers from the ledger.",
+    **_COMMON,
+)
+def alerts(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
+    ledger = alert_ledger(pipeline)
+    with pipeline.warehouse() as con:
+        rows = ledger.copy_to_warehouse(con)
+    return dg.MaterializeResult(metadata={"alerts": rows, "open": len(ledger.alerts(open_only=True))})
+
+
+def build_closing_assets(published_inputs: list[dg.AssetKey]) -> list[dg.AssetsDefinition]:
+    """The published copy comes after every table; the report reads only the copy."""
+
+    @dg.asset(
+        key=["ops", "published"],
+        deps=published_inputs,
+        kinds={"duckdb"},
+        pool="warehouse",
+        description="data/published.duckdb: the read-only copy for analysts, sensors and read verbs, swapped in whole.",
+        **_COMMON,
+    )
+    def published(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
+        s = pipeline.settings
+        path = publish(pipeline.home, threads=s.threads, memory_limit=s.memory_limit)
+        return dg.MaterializeResult(metadata={"path": dg.MetadataValue.path(path), "bytes": path.stat().st_size})
+
+    @dg.asset(
+        key=["ops", "report"],
+        deps=[published],
+        kinds={"html"},
+        description="data/reports/index.html: what the run found, self-contained, from the published copy.",
+        **_COMMON,
+    )
+    def report(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
+        from zantara_pipeline.report import build_report
+
+        path = build_report(pipeline.home.published, pipeline.home.reports / "index.html")
+        return dg.MaterializeResult(metadata={"path": dg.MetadataValue.path(path)})
+
+    return [published, report]

@@ -1,0 +1,94 @@
+"""Assets of what lands: consent ledger, catalogue, and the lake of accepted and quarantined events."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from zantara_pipeline.alerts import Finding
+from zantara_pipeline.orchestration.alert_ledger import alert_ledger
+from zantara_pipeline.orchestration.partitions import RECEIVED_DAYS
+from zantara_pipeline.orchestration.pipeline import Pipeline
+from zantara_pipeline.privacy.consent import append_ledger_file, consent_files
+from zantara_pipeline.tracking.catalogue import items_files, load_catalogue
+from zantara_pipeline.tracking.ingest import ingest
+
+ACCEPTED, QUARANTINE = dg.AssetKey(["lake", "accepted"]), dg.AssetKey(["lake", "quarantine"])
+
+
+@dg.asset(
+    key=["privacy", "consent_ledger"],
+    group_name="privacy",
+    owners=["privacy@example.com"],
+    kinds={"sqlite"},
+    description="Append-only statements of consent. Grain: user_id, purpose, origin, effective_from. "
+    "Read by ingest (was it allowed when it happened?) and by core.consent_history.",
+)
+def consent_ledger(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
+    files = consent_files(pipeline.consent)
+    added = sum(append_ledger_file(pipeline.ledger, file, pipeline.plan.purposes) for file in files)
+    return dg.MaterializeResult(metadata={"files": len(files), "new_statements": added})
+
+
+@dg.asset(
+    key=["lake", "items"],
+    group_name="lake",
+    owners=["growth-data@example.com"],
+    kinds={"parquet"},
+    description="The catalogue as last landed. Grain: product_id. Read by core.products.",
+)
+def items(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
+    files = items_files(pipeline.items)
+    s = pipeline.settings
+    products = load_catalogue(pipeline.home, files, threads=s.threads, memory_limit=s.memory_limit)
+    return dg.MaterializeResult(metadata={"files": len(files), "products": products})
+
+
+@dg.multi_asset(
+    specs=[
+        dg.AssetSpec(
+            ACCEPTED,
+            deps=[["privacy", "consent_ledger"]],
+            group_name="lake",
+            owners=["growth-data@example.com"],
+            kinds={"parquet", "duckdb"},
+            description="Events that passed the tracking plan, typed, one folder per event and received date. "
+            "Grain: one accepted row, copies included. Read by staging.",
+        ),
+        dg.AssetSpec(
+            QUARANTINE,
+            deps=[["privacy", "consent_ledger"]],
+            group_name="lake",
+            owners=["growth-data@example.com"],
+            kinds={"parquet", "duckdb"},
+            description="Events that failed the tracking plan, with reasons, kept for replay. Grain: one failed row.",
+        ),
+    ],
+    partitions_def=RECEIVED_DAYS,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    name="ingest",
+)
+def ingest_landed_files(
+    context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
+) -> Iterator[dg.MaterializeResult]:
+    """Takes whatever landed and was not taken yet, and reports the received days that it touched."""
+    result = ingest(pipeline.home, pipeline.ledger, pipeline.landing, pipeline.rules, threads=pipeline.settings.threads)
+    total = result.total
+    refused = [Finding("unreadable_file", "critical", f"file/{name}", said) for name, said in result.refused.items()]
+    alert_ledger(pipeline).sync(refused, pipeline.as_of(context), ["unreadable_file"])
+    for notice in [*result.notices, *result.refused.values()]:
+        context.log.warning(notice)
+    for day in sorted(result.touched_dates):
+        context.log_event(dg.AssetMaterialization(ACCEPTED, partition=day.isoformat()))
+    told = "nothing new landed" if not result.files else f"{len(result.files)} new files"
+    yield dg.MaterializeResult(
+        ACCEPTED,
+        metadata={
+            "said": told, "rows_in": total.rows_in, "accepted": total.accepted, "suppressed": total.suppressed,
+            "unparsable": total.unparsable, "late": total.late, "days_touched": len(result.touched_dates),
+            "files_known_already": result.known, "files_refused": len(result.refused),
+        },
+    )  # fmt: skip
+    yield dg.MaterializeResult(QUARANTINE, metadata={"quarantined": total.quarantined})
+
+
+ASSETS = [consent_ledger, items, ingest_landed_files]

@@ -1,0 +1,126 @@
+"""dbt inside Dagster: the manifest, names and owners of its assets, and one build per run.
+
+Belongs here: translating dbt nodes into assets and calling dbt. Does not belong here: SQL.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, dbt_assets
+
+from zantara_pipeline.errors import InputError
+from zantara_pipeline.orchestration.pipeline import Pipeline
+from zantara_pipeline.tracking.sources import fingerprint, mark_staged, prepare
+
+_SOURCE_KEYS = {
+    ("lake", "items"): ["lake", "items"],
+    ("state", "consent"): ["privacy", "consent_ledger"],
+}
+
+
+class Translator(DagsterDbtTranslator):
+    """Asset key = schema/name; group = schema; owner = meta.owner. All sources over the lake are one asset."""
+
+    def __init__(self) -> None:
+        super().__init__(DagsterDbtTranslatorSettings(enable_duplicate_source_asset_keys=True))
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+        props = dbt_resource_props
+        if props["resource_type"] == "source":
+            return dg.AssetKey(_SOURCE_KEYS.get((props["source_name"], props["name"]), ["lake", "accepted"]))
+        return dg.AssetKey([props["schema"], props["name"]])
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
+        return str(dbt_resource_props["schema"])
+
+    def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> list[str]:
+        owner = dbt_resource_props.get("config", {}).get("meta", {}).get("owner")
+        return [owner] if owner else []
+
+    def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
+        return str(dbt_resource_props.get("description", ""))
+
+
+def dbt_environment(pipeline: Pipeline) -> dict[str, str]:
+    """Variables that the profile reads; dbt's own telemetry is off."""
+    return {
+        "ZANTARA_WAREHOUSE": str(pipeline.home.warehouse),
+        "ZANTARA_SCRATCH": str(pipeline.home.scratch),
+        "ZANTARA_MEMORY_LIMIT": pipeline.settings.memory_limit,
+        "ZANTARA_THREADS": str(pipeline.settings.threads),
+        "DBT_LOG_PATH": str(pipeline.home.dbt / "logs"),
+        "DBT_PROFILES_DIR": str(pipeline.dbt_project),
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+        "DO_NOT_TRACK": "1",
+    }
+
+
+def model_files(pipeline: Pipeline) -> list[Path]:
+    """Everything of the dbt project that decides what is built."""
+    kinds = (".sql", ".yml")
+    return sorted(p for p in pipeline.dbt_project.rglob("*") if p.suffix in kinds and "target" not in p.parts)
+
+
+def ensure_manifest(pipeline: Pipeline) -> Path:
+    """The manifest of the project as it is now; parsed only when a file changed since the last time."""
+    digest = hashlib.sha256()
+    for path in model_files(pipeline):
+        digest.update(path.name.encode() + path.read_bytes())
+    mark = pipeline.manifest.with_name("manifest.hash")
+    if pipeline.manifest.exists() and mark.exists() and mark.read_text() == digest.hexdigest():
+        return pipeline.manifest
+    target = pipeline.home.dbt / f"parse-{os.getpid()}"
+    command = [sys.executable, "-m", "zantara_pipeline.orchestration.dbt_child", "parse", "--project-dir", str(pipeline.dbt_project)]
+    done = subprocess.run(
+        [*command, "--target-path", str(target), "--quiet"],
+        env=os.environ | dbt_environment(pipeline), capture_output=True, text=True,
+    )  # fmt: skip
+    if done.returncode != 0:
+        problem = " ".join((done.stdout + done.stderr).split())[-600:]
+        raise InputError(f"the dbt project does not parse: {problem}", pipeline.dbt_project, "mend the model or YAML named")
+    pipeline.manifest.parent.mkdir(parents=True, exist_ok=True)
+    (target / "manifest.json").replace(pipeline.manifest)
+    mark.write_text(digest.hexdigest())
+    for path in target.iterdir():
+        path.unlink()
+    target.rmdir()
+    return pipeline.manifest
+
+
+def dbt_resource(pipeline: Pipeline) -> DbtCliResource:
+    return DbtCliResource(
+        project_dir=str(pipeline.dbt_project),
+        profiles_dir=str(pipeline.dbt_project),
+        dbt_executable=str(Path(sys.executable).parent / "zantara-dbt"),
+    )
+
+
+def build_dbt_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
+    """All models as one step: dbt's start costs 3 CPU seconds, so there is one `dbt build` a run."""
+
+    @dbt_assets(manifest=ensure_manifest(pipeline), dagster_dbt_translator=Translator(), name="dbt_models", pool="warehouse")
+    def dbt_models(
+        context: dg.AssetExecutionContext, dbt: DbtCliResource, pipeline: dg.ResourceParam[Pipeline]
+    ) -> Iterator[Any]:
+        build = fingerprint(pipeline.plan, model_files(pipeline))
+        with pipeline.warehouse() as con:
+            prepared = prepare(con, pipeline.home, pipeline.ledger, pipeline.plan, build)
+        variables = {
+            "as_of": pipeline.as_of(context).isoformat(),
+            "rebuild_from": prepared.rebuild_from.isoformat(),
+            "duplicate_window_days": pipeline.settings.max_lateness_days + 1,
+        }
+        os.environ.update(dbt_environment(pipeline))
+        arguments = ["build", "--vars", json.dumps(variables), *(["--full-refresh"] if prepared.full else [])]
+        yield from dbt.cli(arguments, context=context, target_path=pipeline.home.dbt / "target").stream()
+        with pipeline.warehouse() as con:
+            mark_staged(con, build)
+
+    return dbt_models

@@ -1,0 +1,94 @@
+"""What every step is handed: settings, home, ledger, contracts, and the clock of the run.
+
+Belongs here: opening those once, and reading the clock off a Dagster context. Does not belong here: assets, and
+anything that a domain package should decide.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+
+import dagster as dg
+import duckdb
+
+from zantara_pipeline.settings import PROJECT_ROOT, Settings
+from zantara_pipeline.storage.engine import warehouse
+from zantara_pipeline.storage.home import Home, home_lock
+from zantara_pipeline.storage.ledger import Ledger
+from zantara_pipeline.tracking.ingest import latest_received_at
+from zantara_pipeline.tracking.plan import TrackingPlan, load_plan
+from zantara_pipeline.tracking.verdict import Rules
+
+# Before anything was accepted there is no clock; steps then find nothing to do.
+NO_DATA_YET = datetime(1970, 1, 1, tzinfo=UTC)
+
+logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+class Pipeline:
+    """Settings and what follows from them; cheap to make, opens nothing before it is asked."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.home = Home(settings.home)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        return Ledger(self.home.state / "ledger.db")
+
+    @cached_property
+    def plan(self) -> TrackingPlan:
+        return load_plan(self.settings.contract_dirs)
+
+    @property
+    def rules(self) -> Rules:
+        return Rules(self.plan, self.settings.late_after_hours, self.settings.max_lateness_days)
+
+    @property
+    def landing(self) -> Path:
+        return self.settings.landing or self.home.landing / "events"
+
+    @property
+    def items(self) -> Path:
+        return self.settings.items or self.home.landing / "items"
+
+    @property
+    def consent(self) -> Path:
+        return self.settings.consent or self.home.landing / "consent"
+
+    @property
+    def dbt_project(self) -> Path:
+        return PROJECT_ROOT / "dbt_project"
+
+    @property
+    def manifest(self) -> Path:
+        return self.home.dbt / "target" / "manifest.json"
+
+    def warehouse(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        return warehouse(self.home, threads=self.settings.threads, memory_limit=self.settings.memory_limit)
+
+    def as_of(self, context: dg.AssetExecutionContext) -> datetime:
+        """The run's clock: ZANTARA_AS_OF, else the end of the run's partition, else the latest received_at seen."""
+        if self.settings.as_of is not None:
+            return self.settings.as_of.astimezone(UTC)
+        tags = context.run.tags
+        day = tags.get("dagster/asset_partition_range_end") or tags.get("dagster/partition")
+        if day:
+            return datetime.combine(date.fromisoformat(day) + timedelta(days=1), datetime.min.time(), UTC)
+        return latest_received_at(self.ledger) or NO_DATA_YET
+
+
+def pipeline_resource(settings: Settings) -> dg.ResourceDefinition:
+    """The resource `pipeline`: holds the home's lock from the first step of a run to its last."""
+
+    @contextmanager
+    def hold(context: dg.InitResourceContext) -> Iterator[Pipeline]:
+        pipeline = Pipeline(settings)
+        pipeline.home.create()
+        with home_lock(pipeline.home, f"run {context.run_id or ''}".strip()):
+            yield pipeline
+
+    return dg.ResourceDefinition(hold, description="Settings, home, ledger, contracts; one writer per home.")

@@ -1,0 +1,1 @@
+"""Consent as of a time. Later: pseudonyms, retention, erasure and its proof."""

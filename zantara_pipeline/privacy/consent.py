@@ -1,0 +1,114 @@
+"""The consent ledger: statements that a person made, from the company's ledger file and from the events themselves.
+
+Belongs here: reading a ledger file, appending, looking up the statements of some users. Does not belong here: what an
+event needs (tracking/) and consent as of a time over all users (dbt, core.consent_history).
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from collections.abc import Collection, Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from zantara_pipeline.errors import InputError
+from zantara_pipeline.storage.ledger import Ledger
+
+COLUMNS = ("user_id", "purpose", "status", "effective_from")
+STATEMENT_SCHEMA = pa.schema(
+    [("user_id", pa.string()), ("purpose", pa.string()), ("status", pa.string()), ("effective_from", pa.string()), ("origin", pa.string())]
+)
+
+
+class Statement(NamedTuple):
+    """One statement: effective_from is UTC ISO 8601 with microseconds (text order is time order)."""
+
+    user_id: str
+    purpose: str
+    status: str
+    effective_from: str
+    origin: str
+
+
+def utc_text(moment: datetime) -> str:
+    """UTC, ISO 8601, always with microseconds."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def consent_files(place: Path) -> list[Path]:
+    """The ledger files at a place: the file itself, or every .csv / .csv.gz of the folder; none is fine."""
+    if place.is_file():
+        return [place]
+    return sorted(p for p in place.glob("*.csv*") if p.name.endswith((".csv", ".csv.gz"))) if place.is_dir() else []
+
+
+def append_ledger_file(ledger: Ledger, path: Path, purposes: Collection[str]) -> int:
+    """Append a consent ledger CSV (user_id,purpose,status,effective_from); known statements are left as they are.
+
+    Returns the number of new statements. All or nothing.
+
+    Raises
+    ------
+    InputError : wrong header, purpose, status or time, with the line (never the user).
+    """
+    return append(ledger, _read(path, purposes))
+
+
+def append(ledger: Ledger, statements: Iterable[Statement]) -> int:
+    """Append statements; the same one twice is one."""
+    with ledger.transaction() as db:
+        before = db.total_changes
+        db.executemany(
+            "INSERT OR IGNORE INTO consent (user_id, purpose, status, effective_from, origin) VALUES (?, ?, ?, ?, ?)", statements
+        )
+        return db.total_changes - before
+
+
+def _read(path: Path, purposes: Collection[str]) -> Iterator[Statement]:
+    opened = gzip.open(path, "rt", encoding="utf-8", newline="") if path.name.endswith(".gz") else path.open(encoding="utf-8", newline="")
+    try:
+        with opened as handle:  # type: ignore[union-attr]
+            rows = csv.reader(handle)
+            header = next(rows, None)
+            if header is None or tuple(header) != COLUMNS:
+                raise InputError(f"the header is not {','.join(COLUMNS)}", f"{path}:1", "write that header")
+            for row in rows:
+                if row:
+                    yield _statement(row, f"{path}:{rows.line_num}", purposes)
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot be read ({type(error).__name__})", path, "check the file") from None
+
+
+def _statement(row: list[str], where: str, purposes: Collection[str]) -> Statement:
+    if len(row) != len(COLUMNS):
+        raise InputError(f"{len(row)} fields instead of {len(COLUMNS)}", where, "mend that line")
+    user_id, purpose, status, effective_from = row
+    if purpose not in purposes:
+        raise InputError(f"unknown purpose '{purpose}'", where, f"known: {', '.join(sorted(purposes))}")
+    status = {"withdrawn": "denied"}.get(status, status)  # a withdrawal is a denial from then on
+    if status not in ("granted", "denied"):
+        raise InputError("the status is none of granted, denied, withdrawn", where, "correct it")
+    try:
+        moment = datetime.fromisoformat(effective_from)
+    except ValueError:
+        raise InputError("effective_from is not an ISO 8601 time", where, "write it like 2026-03-01T00:00:00Z") from None
+    if moment.tzinfo is None:
+        raise InputError("effective_from has no zone", where, "write it like 2026-03-01T00:00:00Z")
+    return Statement(user_id, purpose, status, utc_text(moment), "ledger")
+
+
+def statements_of(ledger: Ledger, user_ids: pa.Array) -> pa.Table:
+    """All statements of some users (STATEMENT_SCHEMA): cost follows the users asked for, not the ledger's length."""
+    with ledger.read() as db:
+        db.execute("PRAGMA temp_store = MEMORY")
+        db.execute("CREATE TEMP TABLE wanted (user_id TEXT PRIMARY KEY) WITHOUT ROWID")
+        db.executemany("INSERT OR IGNORE INTO wanted VALUES (?)", ((user,) for user in user_ids.to_pylist()))
+        rows = db.execute(
+            "SELECT c.user_id, c.purpose, c.status, c.effective_from, c.origin FROM wanted JOIN consent c USING (user_id)"
+        ).fetchall()
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(STATEMENT_SCHEMA)
+    return pa.table([pa.array(column, type=pa.string()) for column in columns], schema=STATEMENT_SCHEMA)

@@ -1,0 +1,29 @@
+"""Recommendations: consented interactions to ranked lists, with an honest offline comparison.
+
+Belongs here: interactions, splits, generators, top-k lists, metrics, the gate, the bundle. Does not belong here:
+MLflow calls (registry/; only bundle.py, which MLflow itself runs, imports it), dagster, consent (features.interactions
+holds consented rows only).
+"""
+
+from __future__ import annotations
+
+from zantara_pipeline.recommend.artifacts import Bundle
+from zantara_pipeline.recommend.config import RecommendationConfig, load_config
+from zantara_pipeline.recommend.files import evaluate_files
+from zantara_pipeline.recommend.publish import RecommendResult, write_offline_metrics, write_recommendations
+from zantara_pipeline.recommend.training import CHAMPION, MODEL_NAME, TrainResult, load_champion, train_and_evaluate
+
+__all__ = [
+    "CHAMPION",
+    "MODEL_NAME",
+    "Bundle",
+    "RecommendResult",
+    "RecommendationConfig",
+    "TrainResult",
+    "evaluate_files",
+    "load_champion",
+    "load_config",
+    "train_and_evaluate",
+    "write_offline_metrics",
+    "write_recommendations",
+]

@@ -1,0 +1,75 @@
+"""The published tables of this domain: names, column types and what each column means.
+
+Belongs here: the description, and creating a table from it. Does not belong here: rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """One table: `columns` maps a name to (DuckDB type, meaning), in order."""
+
+    name: str
+    meaning: str
+    columns: dict[str, tuple[str, str]]
+
+    def replace(self, con: DuckDBPyConnection) -> None:
+        """Create it empty, in place of an older one, with all comments."""
+        columns = ", ".join(f"{name} {kind}" for name, (kind, _) in self.columns.items())
+        con.execute("CREATE SCHEMA IF NOT EXISTS recommendations")
+        con.execute(f"CREATE OR REPLACE TABLE {self.name} ({columns})")
+        con.execute(f"COMMENT ON TABLE {self.name} IS {_quoted(self.meaning)}")
+        for name, (_, meaning) in self.columns.items():
+            con.execute(f"COMMENT ON COLUMN {self.name}.{name} IS {_quoted(meaning)}")
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+OFFLINE_METRICS = PublishedTable(
+    "recommendations.offline_metrics",
+    "Offline evaluation of the champion bundle on one cut in time; one row per model, slice, metric and k.",
+    {
+        "bundle_version": ("VARCHAR", "Content hash of the bundle evaluated."),
+        "model": ("VARCHAR", "lightfm (popularity for cold users) or popularity."),
+        "cut_date": ("TIMESTAMPTZ", "Trained strictly before, tested at and after this time (UTC)."),
+        "slice": ("VARCHAR", "warm: test users with a positive before the cut; cold: those without; all: both."),
+        "metric": (
+            "VARCHAR",
+            "ndcg, mrr, recall (means over users), coverage (share of the catalogue shown), "
+            "or <metric>_diff: this model minus popularity, paired by user.",
+        ),
+        "k": ("INTEGER", "Length of list considered."),
+        "value": ("DOUBLE", "The metric; null where the slice has no user."),
+        "ci_low": ("DOUBLE", "Lower bound: percentile bootstrap over users; for coverage jackknife over users."),
+        "ci_high": ("DOUBLE", "Upper bound, as ci_low."),
+        "users": ("BIGINT", "Test users in the slice."),
+    },
+)
+
+USER_RECOMMENDATIONS = PublishedTable(
+    "recommendations.user_recommendations",
+    "Ranked products of every user who consented to personalization; one row per user and rank.",
+    {
+        "user_id": ("VARCHAR", "The company's own opaque id."),
+        "rank": ("INTEGER", "1 is best."),
+        "product_id": ("VARCHAR", "The product recommended."),
+        "score": ("DOUBLE", "Score of the model that served; comparable within one list only."),
+        "served_by": ("VARCHAR", "lightfm, or popularity (user without history, or the gate chose it for all)."),
+        "reasons": (
+            "VARCHAR[]",
+            "popular_recently; or similar_users and the attribute shared most with the user's history, "
+            "such as category=shoes.",
+        ),
+        "bundle_version": ("VARCHAR", "Content hash of the bundle that made the list."),
+        "generated_at": ("TIMESTAMPTZ", "as_of of the run (UTC)."),
+    },
+)

@@ -1,0 +1,243 @@
+"""Train, evaluate and register one bundle, or find that the same one exists already.
+
+Belongs here: the order of steps and what identifies a bundle. Does not belong here: SQL (loading.py), models,
+formulas, MLflow calls (registry/), published tables (publish.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from zantara_pipeline.errors import InputError
+from zantara_pipeline.recommend.artifacts import Bundle, fit_bundle
+from zantara_pipeline.recommend.config import RecommendationConfig
+from zantara_pipeline.recommend.evaluation import Evaluation, evaluate
+from zantara_pipeline.recommend.gate import choose
+from zantara_pipeline.recommend.loading import Collected, collect, dataset_hash, feature_hash, load, release
+from zantara_pipeline.registry import ModelVersion, NewVersion, Registry, open_registry
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+MODEL_NAME = "zantara-recommender"
+CHAMPION = "champion"
+# Libraries whose version may change a learned bit; part of a bundle's identity.
+LIBRARIES = ("lightfm-next", "numpy", "scipy", "duckdb")
+SERVING = ("mlflow", "numpy", "pyarrow", "pydantic", "scipy", "lightfm-next", "pyyaml")
+
+METRIC_ROWS = pa.schema(
+    [
+        ("bundle_version", pa.string()),
+        ("model", pa.string()),
+        ("cut_date", pa.timestamp("us", tz="UTC")),
+        ("slice", pa.string()),
+        ("metric", pa.string()),
+        ("k", pa.int32()),
+        ("value", pa.float64()),
+        ("ci_low", pa.float64()),
+        ("ci_high", pa.float64()),
+        ("users", pa.int64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What happened; `metrics` has keys like "lightfm.warm.ndcg_10".
+
+    bundle_version and served_model are None where there was nothing to do (`note` says why).
+    """
+
+    bundle_version: str | None
+    reused: bool
+    n_users: int
+    n_items: int
+    n_interactions: int
+    metrics: dict[str, float] = field(default_factory=dict)
+    served_model: str | None = None
+    note: str = ""
+    model_number: int | None = None
+    identity: dict[str, str] = field(default_factory=dict)
+
+
+def train_and_evaluate(
+    con: DuckDBPyConnection,
+    config: RecommendationConfig,
+    *,
+    as_of: datetime,
+    home_mlflow: Path,
+    git_revision: str,
+    progress: Callable[[str], None] = lambda step: None,
+) -> TrainResult:
+    """Make the champion fit the warehouse as of a time.
+
+    Reuses a registered version where data, features, configuration, code and libraries are the same. The alias
+    `champion` is moved last, so that a kill leaves either the old champion or the new one.
+
+    Parameters
+    ----------
+    con : warehouse connection (features.interactions, core.products); temporary tables are used and dropped.
+    as_of : timezone-aware; later interactions are not read.
+    home_mlflow : <home>/mlflow.
+    git_revision : recorded, not part of the identity (the source of this package is): a commit of a document
+        must not make a new model.
+    progress : called with a few words at each step.
+    """
+    try:
+        found = collect(con, config, as_of)
+        nothing = found.too_little(config)
+        if nothing:
+            return TrainResult(None, False, found.n_users, found.n_items, found.n_interactions, note=nothing)
+        identity = _identity(con, config)
+        bundle_version = _bundle_version(identity)
+        with open_registry(home_mlflow, MODEL_NAME, write=True) as registry:
+            reused = _reusable(registry, bundle_version)
+            if reused is not None:
+                registered, bundle = reused
+            else:
+                progress("training and evaluating")
+                bundle = _train(con, config, found, bundle_version, identity)
+                progress("logging the model")
+                registered = registry.log(_new_version(registry, bundle, git_revision))
+            registry.point(CHAMPION, registered)
+    finally:
+        release(con)
+    return TrainResult(
+        bundle_version,
+        reused is not None,
+        found.n_users,
+        found.n_items,
+        found.n_interactions,
+        bundle.manifest["metrics"],
+        bundle.served_model,
+        bundle.manifest["reason"],
+        registered.number,
+        identity,
+    )
+
+
+def load_champion(home_mlflow: Path) -> Bundle | None:
+    """The bundle that serves, or None where nothing was ever trained."""
+    with open_registry(home_mlflow, MODEL_NAME) as registry:
+        champion = registry.by_alias(CHAMPION)
+    return None if champion is None else Bundle.load(champion.files)
+
+
+def config_hash(config: RecommendationConfig) -> str:
+    """Hash of the contract's values (comments and layout do not count)."""
+    return _sha(json.dumps(config.model_dump(mode="json"), sort_keys=True))
+
+
+def code_hash() -> str:
+    """Hash of this package's source files."""
+    digest = hashlib.sha256()
+    folder = Path(__file__).parent
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:32]
+
+
+def _identity(con: DuckDBPyConnection, config: RecommendationConfig) -> dict[str, str]:
+    """Everything that decides a bundle's bits."""
+    return {
+        "dataset_hash": dataset_hash(con),
+        "feature_hash": feature_hash(con),
+        "config_hash": config_hash(config),
+        "code_hash": code_hash(),
+        "python": ".".join(platform.python_version_tuple()[:2]),
+        **{name: version(name) for name in LIBRARIES},
+    }
+
+
+def _bundle_version(identity: dict[str, str]) -> str:
+    return f"lightfm-{_sha(json.dumps(identity, sort_keys=True))[:12]}"
+
+
+def _reusable(registry: Registry, bundle_version: str) -> tuple[ModelVersion, Bundle] | None:
+    """A registered version of this identity whose files can still be read."""
+    registered = registry.find("bundle_version", bundle_version)
+    if registered is None:
+        return None
+    try:
+        return registered, Bundle.load(registered.files)
+    except InputError:
+        return None
+
+
+def _train(
+    con: DuckDBPyConnection,
+    config: RecommendationConfig,
+    found: Collected,
+    bundle_version: str,
+    identity: dict[str, str],
+) -> Bundle:
+    dataset = load(con)
+    evaluation = evaluate(dataset, config)
+    choice = choose(evaluation, config.gate)
+    manifest = {
+        "bundle_version": bundle_version,
+        "served_model": choice.served_model,
+        "reason": choice.reason,
+        "identity": identity,
+        "counts": asdict(found),
+        "metrics": _flat(evaluation),
+    }
+    metrics = _metric_table(evaluation, bundle_version)
+    return fit_bundle(dataset, config, manifest, metrics, evaluation.per_user_table(dataset.user_ids))
+
+
+def _new_version(registry: Registry, bundle: Bundle, git_revision: str) -> NewVersion:
+    files = registry.empty_folder()
+    bundle.save(files)
+    identity, config = bundle.manifest["identity"], bundle.manifest["config"]
+    return NewVersion(
+        run_name=bundle.version,
+        model_code=Path(__file__).with_name("bundle.py"),
+        files=files,
+        requirements=[f"{name}=={version(name)}" for name in SERVING],
+        tags={
+            "bundle_version": bundle.version,
+            "served_model": bundle.served_model,
+            "git_revision": git_revision,
+            **identity,
+        },
+        params={**_leaves(config), **{key: str(value) for key, value in bundle.manifest["counts"].items()}},
+        metrics=bundle.manifest["metrics"],
+    )
+
+
+def _flat(evaluation: Evaluation) -> dict[str, float]:
+    flat: dict[str, float] = {}
+    for row in evaluation.rows:
+        name = f"{row.model}.{row.slice}.{row.metric}_{row.k}"
+        values = ((name, row.value), (f"{name}.ci_low", row.ci_low), (f"{name}.ci_high", row.ci_high))
+        flat |= {key: value for key, value in values if value is not None}
+    return flat
+
+
+def _metric_table(evaluation: Evaluation, bundle_version: str) -> pa.Table:
+    cut = None if evaluation.cut_us is None else datetime.fromtimestamp(evaluation.cut_us / 1e6, UTC)
+    rows = [{"bundle_version": bundle_version, "cut_date": cut, **asdict(row)} for row in evaluation.rows]
+    return pa.Table.from_pylist(rows, schema=METRIC_ROWS)
+
+
+def _leaves(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested configuration as dotted names."""
+    leaves: dict[str, str] = {}
+    for key, value in config.items():
+        leaves |= _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": str(value)}
+    return leaves
+
+
+def _sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,0 +1,69 @@
+"""The one typed settings object; the only reader of the environment (prefix ZANTARA_).
+
+Belongs here: names, types and defaults of what a person can set. Does not belong here: paths inside a home
+(storage/home.py) and anything that a contract in contracts/ says.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from zantara_pipeline.contracts_io import PACKAGED
+from zantara_pipeline.errors import InputError
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """What can be set from outside; every field is the variable ZANTARA_<FIELD>.
+
+    Parameters
+    ----------
+    home : folder that holds data/ and mlflow/; default the project root.
+    contracts : folder whose files add to the packaged contracts or replace them (same relative name).
+    landing, items, consent : where events, the catalogue and the consent ledger are read from instead of
+        <home>/data/landing/{events,items,consent}; a file or a folder; read in place, never copied, so that
+        payloads nobody consented to are not stored a second time.
+    as_of : the clock of a run (ISO 8601 with zone); default the latest received_at seen.
+    late_after_hours : an event received later than this after it occurred is marked is_late.
+    max_lateness_days : an event later than this is quarantined (too_late); also how far back duplicates are sought.
+    threads, memory_limit : bounds of the embedded engine.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="ZANTARA_", extra="ignore", frozen=True)
+
+    home: Path = PROJECT_ROOT
+    contracts: Path | None = None
+    landing: Path | None = None
+    items: Path | None = None
+    consent: Path | None = None
+    as_of: datetime | None = None
+    late_after_hours: int = Field(default=24, ge=1)
+    max_lateness_days: int = Field(default=30, ge=1)
+    threads: int = Field(default=2, ge=1)
+    memory_limit: str = Field(default="2GB", pattern=r"^\d+(\.\d+)?\s?(MB|GB|MiB|GiB)$")
+
+    @cached_property
+    def contract_dirs(self) -> tuple[Path, ...]:
+        """Packaged contracts first, the overlay (if any) last."""
+        return (PACKAGED,) if self.contracts is None else (PACKAGED, self.contracts)
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the environment; a bad value is one line that names the variable."""
+    try:
+        settings = Settings(**{key: value for key, value in overrides.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = "ZANTARA_" + str(first["loc"][0]).upper()
+        raise InputError(f"{first['msg']}", f"setting {name}", "correct it or unset it") from None
+    if settings.as_of is not None and settings.as_of.tzinfo is None:
+        raise InputError("the time has no zone", "setting ZANTARA_AS_OF", "write it like 2026-03-01T00:00:00Z")
+    if settings.contracts is not None and not settings.contracts.is_dir():
+        raise InputError("no such folder", f"setting ZANTARA_CONTRACTS ({settings.contracts})", "create it or unset it")
+    return settings.model_copy(update={"home": settings.home.expanduser().resolve()})

@@ -1,0 +1,96 @@
+"""The embedded engine: opening DuckDB with the settings that every part of the pipeline relies on.
+
+Belongs here: connections, sessions settings, the atomic copy for readers. Does not belong here: any model or query.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+from zantara_pipeline.errors import InputError
+from zantara_pipeline.storage.home import Home
+
+
+def open_engine(path: Path | None, home: Home, *, threads: int, memory_limit: str) -> duckdb.DuckDBPyConnection:
+    """Open a DuckDB file (None: in memory) in UTC, bounded, spilling into the home's scratch folder."""
+    home.scratch.mkdir(parents=True, exist_ok=True)
+    try:
+        con = duckdb.connect(":memory:" if path is None else str(path))
+    except duckdb.IOException as error:
+        raise InputError(
+            f"the database cannot be opened ({str(error).splitlines()[0]})", path, "close the program that holds it"
+        ) from None
+    con.execute("SET TimeZone = 'UTC'")
+    con.execute(f"SET threads = {int(threads)}")
+    con.execute(f"SET memory_limit = '{memory_limit}'")
+    con.execute(f"SET temp_directory = '{str(home.scratch).replace(chr(39), chr(39) * 2)}'")
+    con.execute("SET autoinstall_known_extensions = false")
+    con.execute("SET enable_progress_bar = false")
+    return con
+
+
+@contextmanager
+def warehouse(home: Home, *, threads: int, memory_limit: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The warehouse, writable, closed on leaving (dbt needs the file for itself)."""
+    con = open_engine(home.warehouse, home, threads=threads, memory_limit=memory_limit)
+    try:
+        yield con
+    finally:
+        con.close()
+
+
+def publish(home: Home, *, threads: int, memory_limit: str) -> Path:
+    """Swap in a fresh read-only copy of the warehouse for analysts, sensors and read verbs.
+
+    Views over the lake become tables of the copy, so that a reader needs no access to the lake; the internal
+    schemas (`lake`, `state`, `staging`) stay behind.
+    """
+    beside = home.published.with_suffix(".duckdb.new")
+    beside.unlink(missing_ok=True)
+    con = open_engine(None, home, threads=threads, memory_limit=memory_limit)
+    try:
+        con.execute(f"ATTACH '{home.warehouse}' AS w (READ_ONLY)")
+        con.execute(f"ATTACH '{beside}' AS p")
+        for schema, table in con.execute(_PUBLISHED_RELATIONS).fetchall():
+            con.execute(f'CREATE SCHEMA IF NOT EXISTS p."{schema}"')
+            con.execute(f'CREATE TABLE p."{schema}"."{table}" AS FROM w."{schema}"."{table}"')
+        con.execute("DETACH p")
+    finally:
+        con.close()
+    with beside.open("rb+") as handle:
+        os.fsync(handle.fileno())
+    beside.chmod(0o444)
+    beside.replace(home.published)
+    return home.published
+
+
+_PUBLISHED_RELATIONS = """
+    SELECT table_schema, table_name FROM information_schema.tables
+    WHERE table_catalog = 'w' AND table_schema NOT IN ('lake', 'state', 'staging', 'main')
+    ORDER BY ALL
+"""
+
+
+@contextmanager
+def published(home: Home) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The published copy, read only; says what to do when there is none yet."""
+    if not home.published.exists():
+        raise InputError("nothing has been published here yet", home.root, "run `zantara run` first")
+    con = duckdb.connect(str(home.published), read_only=True)
+    con.execute("SET TimeZone = 'UTC'")
+    try:
+        yield con
+    finally:
+        con.close()
+
+
+def clear_scratch(home: Home) -> None:
+    """Remove what a killed run left in the scratch folder (nothing there is ever needed again)."""
+    for path in home.scratch.iterdir() if home.scratch.exists() else ():
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)

@@ -1,0 +1,126 @@
+"""The state ledger: what cannot be recomputed, kept append-only in SQLite (WAL), outside the warehouse.
+
+Belongs here: the file, its tables, transactions, and copying a table into the warehouse. Does not belong here: the
+meaning of a row (consent -> privacy/, files -> tracking/, membership -> segments/, alerts have a ledger of their own).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from zantara_pipeline.errors import InputError
+
+SCHEMA_VERSION = 1
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL);
+
+CREATE TABLE IF NOT EXISTS consent (          -- one statement about one person and purpose
+    user_id TEXT NOT NULL, purpose TEXT NOT NULL, status TEXT NOT NULL CHECK (status IN ('granted', 'denied')),
+    effective_from TEXT NOT NULL,             -- UTC, ISO 8601 with microseconds, so that text order is time order
+    origin TEXT NOT NULL CHECK (origin IN ('ledger', 'event')),
+    PRIMARY KEY (user_id, purpose, origin, effective_from, status)) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS ingested_files (   -- one landed file, committed with its counts
+    sha256 TEXT PRIMARY KEY, file TEXT NOT NULL, source TEXT NOT NULL, bytes INTEGER NOT NULL,
+    rows_in INTEGER NOT NULL, unparsable INTEGER NOT NULL, suppressed INTEGER NOT NULL, quarantined INTEGER NOT NULL,
+    accepted INTEGER NOT NULL, late INTEGER NOT NULL, min_received_at TEXT, max_received_at TEXT,
+    first_received_date TEXT, commit_id TEXT NOT NULL, ingested_at TEXT NOT NULL);
+
+CREATE TABLE IF NOT EXISTS quarantine_reasons ( -- how many rows of a file gave a reason
+    sha256 TEXT NOT NULL, event TEXT NOT NULL, code TEXT NOT NULL, path TEXT NOT NULL, rows INTEGER NOT NULL,
+    PRIMARY KEY (sha256, event, code, path)) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS ingest_commits (   -- write-ahead: what a batch of files wrote beside, until all is renamed
+    commit_id TEXT PRIMARY KEY, state TEXT NOT NULL CHECK (state IN ('staged', 'done')));
+
+CREATE TABLE IF NOT EXISTS membership (       -- one entry or exit of one entity
+    segment TEXT NOT NULL, entity_type TEXT NOT NULL, entity_id TEXT NOT NULL,
+    happened_at TEXT NOT NULL, change TEXT NOT NULL CHECK (change IN ('enter', 'exit')), exit_reason TEXT,
+    PRIMARY KEY (segment, entity_id, happened_at, change)) WITHOUT ROWID;
+"""
+
+
+class Ledger:
+    """One SQLite file that several processes may read and write.
+
+    Parameters
+    ----------
+    path : the file; created with its tables when absent.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self.transaction() as db:
+            for statement in _TABLES.split(";\n"):
+                if statement.strip():
+                    db.execute(statement)
+            row = db.execute("SELECT version FROM schema_version").fetchone()
+            if row is None:
+                db.execute("INSERT INTO schema_version VALUES (?)", [SCHEMA_VERSION])
+            elif row[0] != SCHEMA_VERSION:
+                raise InputError(
+                    f"the ledger has schema {row[0]}, this version knows {SCHEMA_VERSION}", path, "use the matching version"
+                )
+
+    def connect(self) -> sqlite3.Connection:
+        """A connection in WAL mode that waits up to 30 s for another writer; commits are durable."""
+        try:
+            db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+        except sqlite3.DatabaseError as error:
+            raise InputError(f"the ledger cannot be opened ({error})", self.path, "restore it from a backup") from None
+        return db
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing: commit on leaving, roll back on an exception or a kill."""
+        db = self.connect()
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            yield db
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+        finally:
+            db.close()
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        db = self.connect()
+        try:
+            yield db
+        finally:
+            db.close()
+
+    def copy_table(self, table: str, con: duckdb.DuckDBPyConnection, columns: dict[str, str]) -> int:
+        """Replace state.<table> in the warehouse by this ledger's rows, in bounded batches; returns the row count.
+
+        Parameters
+        ----------
+        columns : ledger column -> warehouse type, in the order wanted.
+        """
+        con.execute("CREATE SCHEMA IF NOT EXISTS state")
+        declared = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+        con.execute(f"CREATE OR REPLACE TABLE state.{table} ({declared})")
+        schema = pa.schema([(name, pa.int64() if kind == "BIGINT" else pa.string()) for name, kind in columns.items()])
+        rows = 0
+        with self.read() as db:
+            cursor = db.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY {', '.join(columns)}")
+            while batch := cursor.fetchmany(50_000):
+                arrays = [pa.array(column, type=field.type) for column, field in zip(zip(*batch, strict=True), schema, strict=True)]
+                con.register("ledger_batch", pa.table(arrays, schema=schema))
+                con.execute(f"INSERT INTO state.{table} SELECT * FROM ledger_batch")
+                con.unregister("ledger_batch")
+                rows += len(batch)
+        return rows

@@ -1,0 +1,179 @@
+"""The tracking plan: one YAML per event, parsed into typed values.
+
+Belongs here: the model of a plan and loading it with its overlay. Does not belong here: compiling it into checks
+(pandera_schema.py, sql_checks.py) or judging events (shapes.py, ingest.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from zantara_pipeline.contracts_io import load_yaml, overlay_files, parse_contract, validate_contract
+from zantara_pipeline.errors import InputError
+
+Kind = Literal["string", "number", "integer", "boolean", "money"]
+SnakeCase = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+
+SQL_TYPES: dict[str, str] = {
+    "string": "VARCHAR",
+    "number": "DOUBLE",
+    "integer": "BIGINT",
+    "boolean": "BOOLEAN",
+    "money": "DECIMAL(18,4)",
+}
+"""Warehouse type of each property type (money is exact: sums of DOUBLE differ from run to run)."""
+
+ENVELOPE_STRINGS = ("user_id", "anonymous_id", "session_id", "device_id", "organisation_id")
+CONTEXT_KEYS = ("platform", "country", "app_version")
+"""Context that is kept; every other context key is dropped on ingestion (minimisation)."""
+RESERVED = frozenset(
+    ("event_id", "event", "occurred_at", "received_at", "received_date", "plan_version", "source", "line_no",
+     "consent_basis", "consent_analytics", "consent_personalization", "is_late", "received_at_missing")
+) | set(ENVELOPE_STRINGS) | set(CONTEXT_KEYS)  # fmt: skip
+"""Column names of the lake that no property may take."""
+
+
+class Contract(BaseModel):
+    """Base of all contract models: an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Property(Contract):
+    """One property of an event."""
+
+    type: Kind
+    description: str = Field(min_length=1)
+    required: bool = False
+    nullable: bool | None = None
+    enum: tuple[str, ...] | None = None
+    pattern: str | None = None
+    min: float | None = None
+    max: float | None = None
+    max_length: int | None = Field(default=None, ge=1)
+
+    @property
+    def allows_null(self) -> bool:
+        """A required property is non-null unless the plan says otherwise; an optional one may be null."""
+        return not self.required if self.nullable is None else self.nullable
+
+    @model_validator(mode="after")
+    def _rules_fit_the_type(self) -> Property:
+        text_rules = [name for name in ("enum", "pattern", "max_length") if getattr(self, name) is not None]
+        number_rules = [name for name in ("min", "max") if getattr(self, name) is not None]
+        if self.type != "string" and text_rules:
+            raise ValueError(f"'{text_rules[0]}' is for strings, the type is {self.type}")
+        if self.type not in ("number", "integer", "money") and number_rules:
+            raise ValueError(f"'{number_rules[0]}' is for numbers, the type is {self.type}")
+        if self.pattern is not None:
+            _refuse_engine_specific(self.pattern)
+        return self
+
+
+def _refuse_engine_specific(pattern: str) -> None:
+    """Only the subset of regular expressions on which Python, Rust (polars) and RE2 (DuckDB) agree."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    if re.search(r"\(\?[^:]|\\[1-9bBAZzpPQEkwWdDsS]", pattern) or not (pattern.startswith("^") and pattern.endswith("$")):
+        raise ValueError("write the pattern anchored (^...$), with character classes, without look-around or back references")
+
+
+class EventPlan(Contract):
+    """One event: what it means, who answers for it, what it carries."""
+
+    event: SnakeCase
+    version: str = Field(pattern=r"^\d+-\d+-\d+$")
+    description: str = Field(min_length=1)
+    purpose: str = Field(min_length=1)
+    consent_category: str
+    owner: str = Field(pattern=r"^[^@\s]+@[^@\s]+$")
+    platforms: tuple[Literal["web", "ios", "android", "server"], ...] = Field(min_length=1)
+    properties: dict[SnakeCase, Property] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _no_reserved_names(self) -> EventPlan:
+        taken = sorted(set(self.properties) & RESERVED)
+        if taken:
+            raise ValueError(f"the property name '{taken[0]}' belongs to the envelope")
+        return self
+
+
+class Purpose(Contract):
+    """One purpose that people consent to."""
+
+    description: str
+
+
+class PrivacyContract(Contract):
+    """contracts/privacy.yaml."""
+
+    purposes: dict[SnakeCase, Purpose]
+    unknown_event_category: str
+    unparsable_expiry_days: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _category_is_a_purpose(self) -> PrivacyContract:
+        if self.unknown_event_category not in self.purposes:
+            raise ValueError(f"'{self.unknown_event_category}' is not among the purposes")
+        missing = {"analytics", "personalization"} - set(self.purposes)
+        if missing:
+            raise ValueError(f"the pipeline's own purpose '{min(missing)}' is not declared")
+        return self
+
+
+@dataclass(frozen=True)
+class TrackingPlan:
+    """All events by name, with the privacy contract they refer to."""
+
+    events: dict[str, EventPlan]
+    privacy: PrivacyContract
+
+    @cached_property
+    def purposes(self) -> tuple[str, ...]:
+        return tuple(sorted(self.privacy.purposes))
+
+    def category(self, event: str | None) -> str:
+        """The consent category of an event; an event that nobody declared has the contract's fallback."""
+        plan = self.events.get(event or "")
+        return plan.consent_category if plan else self.privacy.unknown_event_category
+
+
+def load_plan(dirs: Sequence[Path]) -> TrackingPlan:
+    """Load privacy.yaml and tracking_plan/*.yaml; later folders replace or add files.
+
+    Raises
+    ------
+    InputError : the first thing wrong, with file, line and key.
+    """
+    privacy_file = overlay_files(dirs, "privacy.yaml").get("privacy.yaml")
+    if privacy_file is None:
+        raise InputError("no privacy.yaml among the contracts", dirs[-1], "restore the packaged one")
+    privacy = parse_contract(PrivacyContract, privacy_file)
+    events = {}
+    for name, path in overlay_files(dirs, "tracking_plan/*.yaml").items():
+        plan = _load_event(path, privacy)
+        if Path(name).stem != plan.event:
+            raise InputError(f"the file declares event '{plan.event}'", path, f"name it {plan.event}.yaml")
+        events[plan.event] = plan
+    return TrackingPlan(events=events, privacy=privacy)
+
+
+def _load_event(path: Path, privacy: PrivacyContract) -> EventPlan:
+    data, line_of = load_yaml(path)
+    if not isinstance(data, dict):
+        raise InputError("the file holds no mapping of keys", path, "see the packaged events for an example")
+    plan: Any = validate_contract(EventPlan, data, path, line_of)
+    if plan.consent_category not in privacy.purposes:
+        known = ", ".join(sorted(privacy.purposes))
+        where = f"{path}:{line_of('consent_category')}"
+        raise InputError(f"key 'consent_category': no purpose '{plan.consent_category}'", where, f"known: {known}")
+    return plan

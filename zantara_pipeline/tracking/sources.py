@@ -1,0 +1,136 @@
+"""What dbt reads: one typed relation per declared event over the lake, the catalogue, and copies of the ledgers.
+
+Belongs here: making those relations in the warehouse before a build, and saying from which received date staging has
+to be rebuilt. Does not belong here: any shaping of data (dbt's models do that).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import duckdb
+
+from zantara_pipeline.storage.home import Home
+from zantara_pipeline.storage.ledger import Ledger
+from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, SQL_TYPES, EventPlan, TrackingPlan
+from zantara_pipeline.tracking.sql_checks import quote
+
+BEGINNING = date(1, 1, 1)
+NOTHING_NEW = date(9999, 12, 31)
+
+_LEDGER_COLUMNS = {
+    "consent": {"user_id": "VARCHAR", "purpose": "VARCHAR", "origin": "VARCHAR", "effective_from": "VARCHAR", "status": "VARCHAR"},
+    "ingested_files": {
+        "file": "VARCHAR", "sha256": "VARCHAR", "source": "VARCHAR", "rows_in": "BIGINT", "unparsable": "BIGINT",
+        "suppressed": "BIGINT", "quarantined": "BIGINT", "accepted": "BIGINT", "late": "BIGINT",
+        "min_received_at": "VARCHAR", "max_received_at": "VARCHAR", "first_received_date": "VARCHAR",
+    },
+    "quarantine_reasons": {"sha256": "VARCHAR", "event": "VARCHAR", "code": "VARCHAR", "path": "VARCHAR", "rows": "BIGINT"},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """rebuild_from: staging starts here; full: every incremental table is made anew (models or plan changed)."""
+
+    rebuild_from: date
+    full: bool
+
+
+def lake_columns(event: EventPlan) -> dict[str, str]:
+    """Columns of one event in the lake with their types, partition column last."""
+    columns = {"event_id": "VARCHAR", "event": "VARCHAR", "occurred_at": "TIMESTAMPTZ", "received_at": "TIMESTAMPTZ"}
+    columns |= {name: "VARCHAR" for name in ENVELOPE_STRINGS}
+    columns |= {"plan_version": "VARCHAR", "source": "VARCHAR", "line_no": "BIGINT", "consent_basis": "VARCHAR"}
+    columns |= {"consent_analytics": "BOOLEAN", "consent_personalization": "BOOLEAN"}
+    columns |= {"is_late": "BOOLEAN", "received_at_missing": "BOOLEAN"}
+    columns |= {name: "VARCHAR" for name in CONTEXT_KEYS}
+    columns |= {name: SQL_TYPES[prop.type] for name, prop in event.properties.items()}
+    return columns | {"received_date": "DATE"}
+
+
+def fingerprint(plan: TrackingPlan, model_files: Sequence[Path]) -> str:
+    """Hash of what decides the tables' shape: the plan and the models. When it changes, everything is rebuilt."""
+    digest = hashlib.sha256()
+    for name, event in sorted(plan.events.items()):
+        digest.update(f"{name} {sorted(lake_columns(event).items())}".encode())
+    for path in sorted(model_files):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def prepare(con: duckdb.DuckDBPyConnection, home: Home, ledger: Ledger, plan: TrackingPlan, build: str) -> Prepared:
+    """Make the relations of the schemas `lake` and `state`; see Prepared.
+
+    Parameters
+    ----------
+    build : the fingerprint of this build.
+    """
+    for table, columns in _LEDGER_COLUMNS.items():
+        ledger.copy_table(table, con, columns)
+    con.execute("CREATE TABLE IF NOT EXISTS state.staged_sources (source VARCHAR)")
+    con.execute("CREATE TABLE IF NOT EXISTS state.build (fingerprint VARCHAR)")
+    full = con.execute("SELECT fingerprint FROM state.build").fetchall() != [(build,)]
+    rebuild_from = BEGINNING if full else _first_new_date(con)
+    con.execute("CREATE SCHEMA IF NOT EXISTS lake")
+    for event in plan.events.values():
+        con.execute(_event_view(event, _partitions(home.accepted / f"event={event.event}", rebuild_from)))
+    con.execute(_items_view(home.catalogue))
+    return Prepared(rebuild_from, full)
+
+
+def mark_staged(con: duckdb.DuckDBPyConnection, build: str) -> None:
+    """Remember what the warehouse has built from, so that the next run starts at the first date that changed."""
+    con.execute("BEGIN")
+    con.execute("DELETE FROM state.staged_sources")
+    con.execute("INSERT INTO state.staged_sources SELECT source FROM state.ingested_files")
+    con.execute("DELETE FROM state.build")
+    con.execute("INSERT INTO state.build VALUES (?)", [build])
+    con.execute("COMMIT")
+
+
+def _first_new_date(con: duckdb.DuckDBPyConnection) -> date:
+    found = con.execute(
+        "SELECT min(first_received_date)::DATE FROM state.ingested_files WHERE source NOT IN (SELECT source FROM state.staged_sources)"
+    ).fetchall()[0][0]
+    return NOTHING_NEW if found is None else found
+
+
+def _partitions(folder: Path, first: date) -> list[str]:
+    """Globs of the received dates from `first` on: listing all files of a long history would cost more every day."""
+    if not folder.is_dir():
+        return []
+    names = (path.name for path in folder.iterdir() if path.is_dir() and any(path.iterdir()))
+    return [str(folder / name / "*.parquet") for name in sorted(names) if name.partition("=")[2] >= first.isoformat()]
+
+
+def _event_view(event: EventPlan, globs: Sequence[str]) -> str:
+    columns = lake_columns(event)
+    empty = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in columns.items())
+    wanted = ", ".join(f'"{name}"::{kind} AS "{name}"' for name, kind in columns.items())
+    body = f"SELECT {empty} WHERE false"
+    if globs:
+        files = "[" + ", ".join(quote(glob) for glob in globs) + "]"
+        body += (
+            f" UNION ALL BY NAME SELECT * FROM read_parquet({files}, union_by_name = true, hive_partitioning = true, "
+            "hive_types = {'received_date': DATE, 'event': VARCHAR})"
+        )
+    return f"CREATE OR REPLACE VIEW lake.{event.event} AS SELECT {wanted} FROM ({body})"
+
+
+ITEM_COLUMNS = {
+    "product_id": "VARCHAR", "title": "VARCHAR", "category": "VARCHAR", "brand": "VARCHAR", "provider": "VARCHAR",
+    "price": "DECIMAL(18,4)", "currency": "VARCHAR", "available_from": "TIMESTAMPTZ",
+}  # fmt: skip
+
+
+def _items_view(catalogue: Path) -> str:
+    empty = ", ".join(f"NULL::{kind} AS {name}" for name, kind in ITEM_COLUMNS.items())
+    if not catalogue.exists():
+        return f"CREATE OR REPLACE VIEW lake.items AS SELECT {empty} WHERE false"
+    wanted = ", ".join(f"{name}::{kind} AS {name}" for name, kind in ITEM_COLUMNS.items())
+    return f"CREATE OR REPLACE VIEW lake.items AS SELECT {wanted} FROM read_parquet({quote(str(catalogue))})"

@@ -1,0 +1,92 @@
+"""Judging one file without a home: the same engine as ingest, nothing written.
+
+Belongs here: running the judge over a file and collecting its verdict. Does not belong here: printing.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from zantara_pipeline.errors import InputError
+from zantara_pipeline.privacy.consent import STATEMENT_SCHEMA
+from zantara_pipeline.storage.engine import open_engine
+from zantara_pipeline.storage.home import Home
+from zantara_pipeline.tracking.ingest import FileCounts, batch_counts, judged_batches, quarantined_sql
+from zantara_pipeline.tracking.reader import identify
+from zantara_pipeline.tracking.verdict import Judge, Rules
+
+
+@dataclass
+class FileVerdict:
+    """Counts of a file, its reasons with their rows, and the first failing lines (never a value of theirs)."""
+
+    file: str
+    counts: FileCounts = field(default_factory=FileCounts)
+    reasons: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
+    failing_lines: list[dict[str, Any]] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        c = self.counts
+        names = ("event", "code", "path", "expected")
+        reasons = [dict(zip(names, key, strict=True)) | {"rows": rows} for key, rows in sorted(self.reasons.items())]
+        return {
+            "file": self.file, "rows_in": c.rows_in, "accepted": c.accepted, "quarantined": c.quarantined,
+            "suppressed": c.suppressed, "unparsable": c.unparsable, "late": c.late, "reasons": reasons,
+            "failing_lines": self.failing_lines,
+        }  # fmt: skip
+
+
+def validate_file(path: Path, rules: Rules, *, threads: int, examples: int = 20) -> FileVerdict:
+    """Judge every line of a file as ingest would.
+
+    Raises
+    ------
+    InputError : no such file, a folder, a truncated .gz.
+    """
+    if not path.is_file():
+        raise InputError("no such file", path, "name a .jsonl or .jsonl.gz file")
+    verdict = FileVerdict(str(path))
+    nobody = STATEMENT_SCHEMA.empty_table()
+    with tempfile.TemporaryDirectory() as folder:
+        con = open_engine(None, Home(Path(folder)), threads=threads, memory_limit="600MB")
+        try:
+            judge = Judge(con, rules)
+            con.execute("CREATE TEMP TABLE sources AS SELECT 0 AS file_no, ? AS source", [path.name])
+            for _ in judged_batches(judge, [identify(path, path.name)], lambda users: nobody):
+                _add(con, rules, verdict, examples)
+        finally:
+            con.close()
+    return verdict
+
+
+def _add(con: Any, rules: Rules, verdict: FileVerdict, examples: int) -> None:
+    for _, counts, _ in batch_counts(con):
+        verdict.counts.add(counts)
+    con.execute(f"CREATE OR REPLACE TEMP TABLE quarantined AS {quarantined_sql(con, rules.plan)}")
+    for event, code, path, expected, rows in con.execute(_REASONS_SQL).fetchall():
+        verdict.reasons[(event, code, path, expected)] += rows
+    wanted = examples - len(verdict.failing_lines)
+    if wanted > 0:
+        failing = con.execute(_FAILING_SQL, [wanted]).fetchall()
+        verdict.failing_lines += [{"line": line, "event": event, "reasons": reasons} for line, event, reasons in failing]
+
+
+_REASONS_SQL = """
+    SELECT coalesce(event, ''), reason.code, reason.path, reason.expected, count(DISTINCT line_no)
+    FROM (SELECT line_no, event, unnest(reasons) AS reason FROM quarantined) GROUP BY ALL ORDER BY ALL
+"""
+
+_FAILING_SQL = """
+    SELECT line_no, event, reasons FROM (
+        SELECT line_no, event, reasons FROM quarantined
+        UNION ALL
+        SELECT line_no, NULL, [{code: 'unparsable', path: '$', keyword: 'type', expected: 'a JSON object', actual_type: 'text'}]
+        FROM parsed WHERE stage = 'unparsable'
+    ) ORDER BY line_no LIMIT ?
+"""

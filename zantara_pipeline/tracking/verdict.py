@@ -1,0 +1,322 @@
+"""Judging one batch of raw lines: unparsable, suppressed, quarantined with reasons, or accepted as typed rows.
+
+Works on an in-memory DuckDB connection; the batch is a temp table, so memory is bounded by the batch and not by the
+file. The first stage that applies counts the line.
+
+Belongs here: the order of the stages and their SQL. Does not belong here: files and commits (ingest.py), the rules
+themselves (plan.py, shapes.py, sql_checks.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, SQL_TYPES, EventPlan, TrackingPlan
+from zantara_pipeline.tracking.shapes import ENVELOPE, Reason, Shape, declared_paths, structural_reasons
+from zantara_pipeline.tracking.sql_checks import SqlCheck, compile_checks, quote
+
+REASON_TYPE = "STRUCT(code VARCHAR, path VARCHAR, keyword VARCHAR, expected VARCHAR, actual_type VARCHAR)[]"
+
+# RFC 3339. The engine's own cast would also take 'infinity', 'epoch' and times without a zone.
+_RFC3339 = r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:?\d{2})"
+# The engine's JSON reader also takes NaN, Infinity and trailing commas; such lines are asked again of a strict parser.
+_NOT_STRICT = r"(?i)[:\[,]\s*[-+]?(nan|inf)|,\s*[}\]]"
+_KEY_NAME = r"[A-Za-z_][A-Za-z0-9_.-]{0,63}"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a batch is judged by; times in hours and days."""
+
+    plan: TrackingPlan
+    late_after_hours: int
+    max_lateness_days: int
+
+
+class Judge:
+    """Judges batches of lines of one connection; `load`, `learn`, `judge`, read the temp tables; again.
+
+    Temp tables after `judge`: `parsed` (one row a line: file_no, line_no, line, stage, ...), `typed_<event>`
+    (row_id, ok, typed properties) and `failed` (row_id, reasons).
+    """
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, rules: Rules) -> None:
+        self.con, self.rules = con, rules
+        self.checks: dict[str, list[SqlCheck]] = {name: compile_checks(event) for name, event in rules.plan.events.items()}
+        categories = [(name, event.consent_category) for name, event in rules.plan.events.items()]
+        con.execute("CREATE TEMP TABLE categories (event VARCHAR, category VARCHAR)")
+        if categories:
+            con.executemany("INSERT INTO categories VALUES (?, ?)", categories)
+        self.forget_users()
+        self._parse_sql = _parse_sql(rules)
+        self._shapes: dict[int, list[Reason]] = {}
+
+    def load(self, lines: pa.Table) -> pa.Array:
+        """Load a batch (reader.BATCH_SCHEMA); returns the user ids whose consent statements were not asked for yet."""
+        self.con.register("arrow_lines", lines)
+        self.con.execute("CREATE OR REPLACE TEMP TABLE lines AS SELECT *, NOT bad_bytes AND json_valid(line) AS valid FROM arrow_lines")
+        self.con.unregister("arrow_lines")
+        self._refuse_lax_json()
+        self.con.execute(_NEW_USERS_SQL)
+        self.con.execute("INSERT INTO known_users SELECT user_id FROM new_users")
+        return self.con.sql("SELECT user_id FROM new_users").to_arrow_table().column(0)
+
+    def _refuse_lax_json(self) -> None:
+        suspects = self.con.execute("SELECT rowid, line FROM lines WHERE valid AND regexp_matches(line, ?)", [_NOT_STRICT]).fetchall()
+        wrong = [row_id for row_id, line in suspects if not _is_strict_json(line)]
+        if wrong:
+            self.con.execute("UPDATE lines SET valid = false WHERE rowid IN (SELECT unnest(?))", [wrong])
+
+    def forget_users(self) -> None:
+        """Drop the statements held for the users seen so far (they are kept over the batches of one commit only)."""
+        self.con.execute("CREATE OR REPLACE TEMP TABLE known_users (user_id VARCHAR)")
+        self.con.execute(
+            "CREATE OR REPLACE TEMP TABLE statements "
+            "(user_id VARCHAR, purpose VARCHAR, status VARCHAR, effective_from TIMESTAMPTZ, origin VARCHAR)"
+        )
+
+    def learn(self, statements: pa.Table) -> None:
+        """Add consent statements (privacy.consent.STATEMENT_SCHEMA) to those that the next batches are judged by."""
+        self.con.register("arrow_statements", statements)
+        self.con.execute("INSERT INTO statements SELECT * FROM arrow_statements")
+        self.con.unregister("arrow_statements")
+
+    def judge(self) -> None:
+        """Give every line of the loaded batch its stage, its reasons and its typed values."""
+        self.con.execute(self._parse_sql)
+        self.con.execute("DROP TABLE lines")
+        self._judge_shapes()
+        for name, event in self.rules.plan.events.items():
+            self.con.execute(_typed_sql(event, self.checks[name]))
+        self._collect_failures()
+
+    def _judge_shapes(self) -> None:
+        """One structural verdict per distinct shape: the types of one sample row stand for all rows of the shape."""
+        seen = self.con.execute(
+            "SELECT shape_key, min(row_id) FROM parsed WHERE stage = 'candidate' GROUP BY shape_key"
+        ).fetchall()
+        new = [row_id for key, row_id in seen if key not in self._shapes]
+        if new:
+            paths = _sql_list(declared_paths(self.rules.plan))
+            samples = self.con.execute(
+                f"SELECT shape_key, event, json_type(line, {paths}), len(json_keys(line)), len(json_keys(line, '$.properties')) "
+                "FROM parsed WHERE row_id IN (SELECT unnest(?))", [new],
+            ).fetchall()  # fmt: skip
+            for key, *shape in samples:
+                self._shapes[key] = structural_reasons(Shape(*shape), self.rules.plan)
+        rows = [(key, [reason._asdict() for reason in self._shapes[key]]) for key, _ in seen if self._shapes[key]]
+        self.con.execute(f"CREATE OR REPLACE TEMP TABLE bad_shapes (shape_key UBIGINT, reasons {REASON_TYPE})")
+        if rows:
+            self.con.executemany("INSERT INTO bad_shapes VALUES (?, ?)", rows)
+
+    def _collect_failures(self) -> None:
+        value_reasons = " UNION ALL ".join(
+            f'SELECT row_id, reasons FROM "typed_{name}" WHERE NOT ok' for name in self.rules.plan.events
+        ) or f"SELECT NULL::BIGINT, NULL::{REASON_TYPE} WHERE false"  # fmt: skip
+        times = ", ".join(f"CASE WHEN {condition} THEN {reason} END" for condition, reason in _time_rules(self.rules))
+        self.con.execute(_FAILED_SQL.format(value_reasons=value_reasons, reason_type=REASON_TYPE, times=times))
+        self.con.execute("UPDATE parsed SET stage = 'quarantined' WHERE row_id IN (SELECT row_id FROM failed)")
+        self.con.execute("UPDATE parsed SET stage = 'accepted' WHERE stage = 'candidate'")
+
+
+def _is_strict_json(line: str) -> bool:
+    def refuse(_: str) -> None:
+        raise ValueError
+
+    try:
+        json.loads(line, parse_constant=refuse)
+    except ValueError:
+        return False
+    return True
+
+
+def _sql_list(items: Sequence[str]) -> str:
+    return "[" + ", ".join(quote(item) for item in items) + "]"
+
+
+def _parse_sql(rules: Rules) -> str:
+    """One table from lines: shape hash, envelope as text columns, consent, times, the first stages.
+
+    Consent is read right after parsing. Denied wins over granted, wherever it was said.
+    """
+    plan, purposes = rules.plan, rules.plan.purposes
+    texts = ("event_id", "event", "timestamp", "received_at", *ENVELOPE_STRINGS)
+    envelope: dict[str, Any] = {name: "VARCHAR" for name in texts}
+    envelope["context"] = {name: "VARCHAR" for name in CONTEXT_KEYS}
+    envelope["consent"] = {name: "VARCHAR" for name in purposes}
+    paths = _sql_list(declared_paths(plan))
+    says = "".join(
+        f", coalesce(types[{i}] = 'BOOLEAN', false) AS says_{p}, coalesce(types[{i}] = 'BOOLEAN' AND e.consent.{p} = 'true', false) "
+        f"AS event_consent_{p}"
+        for p, i in ((p, _index(plan, f"$.consent.{p}")) for p in purposes)
+    )
+    flags = "".join(
+        f", event_consent_{p} AND coalesce(list_filter(said_{p}, lambda x: x.effective_from <= "
+        f"coalesce(occurred_at, 'infinity'::TIMESTAMPTZ))[-1].status, 'granted') = 'granted' AS consent_{p}"
+        for p in purposes
+    )
+    granted = " ".join(f"WHEN {quote(p)} THEN consent_{p}" for p in purposes)
+    return f"""
+        CREATE OR REPLACE TEMP TABLE parsed AS
+        WITH objects AS (
+            SELECT rowid AS row_id, file_no, line_no, line, coalesce(CASE WHEN valid THEN json_type(line) END = 'OBJECT', false) AS is_object
+            FROM lines
+        ), read AS (
+            SELECT *, CASE WHEN is_object THEN json_type(line, {paths}) END AS types,
+                CASE WHEN is_object THEN len(json_keys(line)) END AS keys,
+                CASE WHEN is_object THEN len(json_keys(line, '$.properties')) END AS property_keys,
+                CASE WHEN is_object THEN json_transform(line, '{json.dumps(envelope)}') END AS e
+            FROM objects
+        ), named AS (
+            SELECT row_id, file_no, line_no, line, is_object, e, e.user_id AS uid,
+                CASE WHEN types[{ENVELOPE.index("event") + 1}] = 'VARCHAR' THEN e.event END AS event,
+                hash(types, keys, property_keys) AS shape_hash,
+                {_time("timestamp")} AS occurred_at, {_time("received_at")} AS stated_received_at{says}
+            FROM read
+        ), consented AS (
+            SELECT named.*, hash(shape_hash, named.event) AS shape_key,
+                coalesce(categories.category, {quote(plan.privacy.unknown_event_category)}) AS category{flags}
+            FROM named
+            LEFT JOIN categories ON categories.event = named.event
+            LEFT JOIN ({_said_sql(purposes)}) AS said ON said.user_id = named.uid
+        )
+        SELECT *, coalesce(stated_received_at, occurred_at) AS received_at, e.received_at IS NULL AS received_at_missing,
+            coalesce(stated_received_at - occurred_at > INTERVAL {rules.late_after_hours} HOUR, false) AS is_late,
+            {_time_problem(rules)} AS time_problem,
+            CASE WHEN NOT is_object THEN 'unparsable'
+                WHEN NOT CASE category {granted} ELSE false END THEN 'suppressed'
+                ELSE 'candidate' END AS stage
+        FROM consented
+    """
+
+
+def _said_sql(purposes: Sequence[str]) -> str:
+    """Per user the company ledger's statements per purpose in time order (most people have one); denied last on a tie."""
+    lists = "".join(
+        f", list({{effective_from: effective_from, status: status}} ORDER BY effective_from, status DESC) "
+        f"FILTER (purpose = {quote(p)}) AS said_{p}"
+        for p in purposes
+    )
+    return f"SELECT user_id{lists} FROM statements WHERE origin = 'ledger' GROUP BY user_id"
+
+
+def _index(plan: TrackingPlan, path: str) -> int:
+    return declared_paths(plan).index(path) + 1
+
+
+def _time(field: str) -> str:
+    """A time from text; the two usual lengths need no regular expression (it costs as much as the parse itself)."""
+    text = f"e.{field}"
+    usual = f"length({text}) IN (20, 24) AND {text}[11] = 'T' AND {text}[-1:] = 'Z'"
+    return f"CASE WHEN ({usual}) OR regexp_full_match({text}, '{_RFC3339}') THEN try_cast({text} AS TIMESTAMPTZ) END"
+
+
+def _time_problem(rules: Rules) -> str:
+    """Rare, so only whether any of them holds; `_time_reasons` says which, for those rows."""
+    return " OR ".join(f"coalesce({condition}, false)" for condition, _ in _time_rules(rules))
+
+
+def _time_rules(rules: Rules) -> list[tuple[str, str]]:
+    format_name = "RFC 3339 date-time with zone"
+    late = f"at most {rules.max_lateness_days} days after timestamp"
+    return [
+        ("occurred_at IS NULL AND e.timestamp IS NOT NULL", _reason("bad_timestamp", "$.timestamp", "format", format_name, "string")),
+        ("stated_received_at IS NULL AND e.received_at IS NOT NULL", _reason("bad_timestamp", "$.received_at", "format", format_name, "string")),
+        (
+            "occurred_at > stated_received_at + INTERVAL 24 HOUR",
+            _reason("future_timestamp", "$.timestamp", "formatMaximum", "at most 24 hours after received_at", "string"),
+        ),
+        (
+            f"stated_received_at - occurred_at > INTERVAL {rules.max_lateness_days} DAY",
+            _reason("too_late", "$.received_at", "formatMaximum", late, "string"),
+        ),
+        ("e.event_id = ''", _reason("too_short", "$.event_id", "minLength", "1", "string")),
+    ]
+
+
+def _reason(code: str, path: str, keyword: str, expected: str, actual_type: str) -> str:
+    values = {"code": code, "path": path, "keyword": keyword, "expected": expected, "actual_type": actual_type}
+    return "{" + ", ".join(f"{key}: {quote(value)}" for key, value in values.items()) + "}"
+
+
+def _typed_sql(event: EventPlan, checks: Sequence[SqlCheck]) -> str:
+    """Typed values of one event's candidates and an AND fast path; reasons only where it fails.
+
+    Numbers are read as text first, so that one too large for its type is a reason and not a silent null.
+    """
+    texts = json.dumps({"properties": {name: "VARCHAR" for name in event.properties} or "JSON"})
+    casts, ranges = [], []
+    for name, prop in event.properties.items():
+        target = SQL_TYPES[prop.type]
+        casts.append(f't."{name}" AS "{name}"' if prop.type == "string" else f'try_cast(t."{name}" AS {target}) AS "{name}"')
+        if prop.type != "string":
+            ranges.append(SqlCheck(f"$.properties.{name}", "out_of_range", "type", target, f'("{name}" IS NOT NULL OR t."{name}" IS NULL)'))
+    rules = [*ranges, *checks]
+    every = " AND ".join(f"coalesce({rule.passes}, true)" for rule in rules) or "true"
+    found = ", ".join(
+        f"CASE WHEN NOT coalesce({rule.passes}, true) THEN "
+        f"{_reason(rule.code, rule.path, rule.keyword, rule.expected, _json_type(event, rule.path))} END"
+        for rule in rules
+    )
+    return f"""
+        CREATE OR REPLACE TEMP TABLE "typed_{event.event}" AS
+        WITH texts AS (
+            SELECT row_id, json_transform(line, '{texts}').properties AS t
+            FROM parsed WHERE stage = 'candidate' AND event = {quote(event.event)}
+        ), typed AS (SELECT row_id, t{"".join(", " + cast for cast in casts)} FROM texts),
+        judged AS (SELECT *, {every} AS ok FROM typed)
+        SELECT * EXCLUDE (t), CASE WHEN NOT ok THEN
+            list_filter([{found}]::{REASON_TYPE}, lambda r: r IS NOT NULL) END AS reasons
+        FROM judged
+    """
+
+
+def _json_type(event: EventPlan, path: str) -> str:
+    kind = event.properties[path.rpartition(".")[2]].type
+    return "number" if kind == "money" else kind
+
+
+_NEW_USERS_SQL = """
+    CREATE OR REPLACE TEMP TABLE new_users AS
+    SELECT DISTINCT user_id FROM (SELECT CASE WHEN valid THEN json_extract_string(line, '$.user_id') END AS user_id FROM lines)
+    WHERE user_id IS NOT NULL AND user_id NOT IN (SELECT user_id FROM known_users)
+"""
+
+_FAILED_SQL = """
+    CREATE OR REPLACE TEMP TABLE failed AS
+    WITH value_reasons AS ({value_reasons}),
+    joined AS (
+        SELECT p.row_id, p.line, coalesce(s.reasons, []::{reason_type}) AS structural,
+            list_concat(list_filter([{times}]::{reason_type}, lambda r: r IS NOT NULL), coalesce(v.reasons, []::{reason_type})) AS others
+        FROM parsed p
+        LEFT JOIN bad_shapes s USING (shape_key)
+        LEFT JOIN value_reasons v USING (row_id)
+        WHERE p.stage = 'candidate' AND (s.shape_key IS NOT NULL OR v.row_id IS NOT NULL OR p.time_problem)
+    )
+    SELECT row_id, list_concat(
+        structural,
+        list_filter(others, lambda o: NOT list_contains(list_transform(structural, lambda s: s.path), o.path))
+    ) AS reasons
+    FROM joined
+"""
+
+
+def unknown_keys_sql(plan: TrackingPlan) -> str:
+    """SQL over failed rows: the names of undeclared keys per level, shortened to what cannot hold a personal value."""
+    cases = " ".join(
+        f"WHEN {quote(name)} THEN {_sql_list(sorted(event.properties))}::VARCHAR[]" for name, event in plan.events.items()
+    )
+    safe = f"CASE WHEN regexp_full_match(k, '{_KEY_NAME}') THEN k ELSE '(unreadable name)' END"
+    return f"""
+        SELECT row_id,
+            list_transform(list_filter(json_keys(line), lambda k: NOT list_contains({_sql_list(ENVELOPE)}, k)), lambda k: {safe}) AS top,
+            list_transform(list_filter(json_keys(line, '$.properties'),
+                lambda k: NOT list_contains(CASE event {cases} ELSE []::VARCHAR[] END, k)), lambda k: {safe}) AS inner_keys
+        FROM parsed WHERE stage = 'quarantined'
+    """
