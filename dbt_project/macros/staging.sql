@@ -9,7 +9,7 @@
 {# Staging is rebuilt from one received date on: what it held from there is removed first. #}
 {% macro delete_from_rebuild_date() %}
     {% if is_incremental() %}
-        delete from {{ this }} where received_date >= cast('{{ var("rebuild_from") }}' as date)
+        delete from {{ this }} where received_date >= {{ rebuild_from() }}
     {% else %}
         select 1
     {% endif %}
@@ -22,8 +22,8 @@ from {{ source('lake', event) }} as event_rows
 anti join {{ ref('int_events__indexed') }} as duplicates
     on
         duplicates.is_duplicate
-        and duplicates.received_date >= cast('{{ var("rebuild_from") }}' as date)
+        and duplicates.received_date >= {{ rebuild_from() }}
         and event_rows.source = duplicates.source
         and event_rows.line_no = duplicates.line_no
-where event_rows.received_date >= cast('{{ var("rebuild_from") }}' as date)
+where event_rows.received_date >= {{ rebuild_from() }}
 {% endmacro %}

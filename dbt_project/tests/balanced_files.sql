@@ -1,3 +1,5 @@
+{{ config(meta={'dagster': {'ref': {'name': 'ingested_files'}}}) }}
+
 -- Every landed row has exactly one outcome.
 select *
 from {{ ref('ingested_files') }}

@@ -1,4 +1,6 @@
--- The lake holds exactly the rows that the ledger says were accepted.
+{{ config(meta={'dagster': {'ref': {'name': 'int_events__indexed'}}}) }}
+
+-- The lake holds exactly the rows that the ledger says were accepted (files that this run staged).
 with counted as (
     select source, count(*) as rows_found
     from {{ ref('int_events__indexed') }}

@@ -1,3 +1,5 @@
+{{ config(meta={'dagster': {'ref': {'name': 'users'}}}) }}
+
 -- Nobody is in a segment who does not allow personalization now.
 select members.entity_id
 from (

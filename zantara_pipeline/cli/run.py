@@ -35,7 +35,8 @@ def run(
             raise InputError("no such file or folder", f"--{'events' if option == 'landing' else option} {path}", "correct the path")
     settings = load_settings(as_of=as_of, **{name: p.resolve() if p else None for name, p in paths.items()})
     home = Home(settings.home).create()
-    console = Console(stderr=as_json)
+    # the stream itself, because steps run with sys.stdout turned to the log
+    console = Console(file=sys.stderr if as_json else sys.stdout)
     _something_to_run_on(settings, home, simulated_shop, console)
     _execute(settings, console)
     _tell(home, console, as_json)

@@ -4,7 +4,6 @@ Belongs here: translating dbt nodes into assets and calling dbt. Does not belong
 """
 
 import hashlib
-import json
 import os
 import subprocess
 import sys
@@ -111,14 +110,12 @@ def build_dbt_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
     ) -> Iterator[Any]:
         build = fingerprint(pipeline.plan, model_files(pipeline))
         with pipeline.warehouse() as con:
-            prepared = prepare(con, pipeline.home, pipeline.ledger, pipeline.plan, build)
-        variables = {
-            "as_of": pipeline.as_of(context).isoformat(),
-            "rebuild_from": prepared.rebuild_from.isoformat(),
-            "duplicate_window_days": pipeline.settings.max_lateness_days + 1,
-        }
+            prepared = prepare(
+                con, pipeline.home, pipeline.ledger, pipeline.plan, build=build, as_of=pipeline.as_of(context),
+                max_lateness_days=pipeline.settings.max_lateness_days,
+            )  # fmt: skip
         os.environ.update(dbt_environment(pipeline))
-        arguments = ["build", "--vars", json.dumps(variables), *(["--full-refresh"] if prepared.full else [])]
+        arguments = ["build", *(["--full-refresh"] if prepared.full else [])]
         yield from dbt.cli(arguments, context=context, target_path=pipeline.home.dbt / "target").stream()
         with pipeline.warehouse() as con:
             mark_staged(con, build)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 import duckdb
@@ -63,12 +63,16 @@ def fingerprint(plan: TrackingPlan, model_files: Sequence[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def prepare(con: duckdb.DuckDBPyConnection, home: Home, ledger: Ledger, plan: TrackingPlan, build: str) -> Prepared:
-    """Make the relations of the schemas `lake` and `state`; see Prepared.
+def prepare(
+    con: duckdb.DuckDBPyConnection, home: Home, ledger: Ledger, plan: TrackingPlan, *, build: str, as_of: datetime, max_lateness_days: int
+) -> Prepared:
+    """Make the relations of the schemas `lake` and `state`, the clock of the run among them; see Prepared.
 
     Parameters
     ----------
     build : the fingerprint of this build.
+    as_of : the clock of the run.
+    max_lateness_days : copies of one event are at most this many days apart.
     """
     for table, columns in _LEDGER_COLUMNS.items():
         ledger.copy_table(table, con, columns)
@@ -80,6 +84,11 @@ def prepare(con: duckdb.DuckDBPyConnection, home: Home, ledger: Ledger, plan: Tr
     for event in plan.events.values():
         con.execute(_event_view(event, _partitions(home.accepted / f"event={event.event}", rebuild_from)))
     con.execute(_items_view(home.catalogue))
+    con.execute(
+        "CREATE OR REPLACE TABLE state.run_clock AS "
+        "SELECT ?::TIMESTAMPTZ AS as_of, ?::DATE AS rebuild_from, ?::INTEGER AS duplicate_window_days",
+        [as_of, rebuild_from, max_lateness_days + 1],
+    )
     return Prepared(rebuild_from, full)
 
 

@@ -22,7 +22,7 @@ with landed as (
             source,
             line_no
         from {{ source('lake', event) }}
-        where received_date >= cast('{{ var("rebuild_from") }}' as date)
+        where received_date >= {{ rebuild_from() }}
         {% if not loop.last %} union all {% endif %}
     {% endfor %}
 ),
@@ -42,8 +42,8 @@ select
             select earlier.event_id
             from {{ this }} as earlier
             where
-                earlier.received_date < cast('{{ var("rebuild_from") }}' as date)
-                and earlier.received_date >= cast('{{ var("rebuild_from") }}' as date) - {{ var("duplicate_window_days") }}
+                earlier.received_date < {{ rebuild_from() }}
+                and earlier.received_date >= {{ rebuild_from() }} - {{ duplicate_window_days() }}
         ) as is_duplicate
     {% else %}
         copy_number > 1 as is_duplicate

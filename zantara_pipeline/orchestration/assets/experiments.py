@@ -4,7 +4,6 @@ from pathlib import Path
 
 import dagster as dg
 
-from zantara_pipeline.alerts import Finding
 from zantara_pipeline.experiments import build_moments, build_scorecard, load_experiments
 from zantara_pipeline.orchestration.alert_ledger import alert_ledger
 from zantara_pipeline.orchestration.pipeline import Pipeline
@@ -43,9 +42,7 @@ def scorecard(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipe
     registry, as_of = load_experiments(experiment_dirs(pipeline)), pipeline.as_of(context)
     with pipeline.warehouse() as con:
         result = build_scorecard(con, registry, as_of)
-        ledger = alert_ledger(pipeline)
-        findings = [Finding(f.kind, f.severity, f.subject, f.message, f.details) for f in result.findings]  # type: ignore[arg-type]
-        raised, resolved = ledger.sync(findings, as_of, KINDS)
+    raised, resolved = alert_ledger(pipeline).sync(result.findings, as_of, KINDS)
     return dg.MaterializeResult(
         metadata={"said": result.summary, "alerts_raised": len(raised), "alerts_resolved": len(resolved)}
     )
