@@ -37,7 +37,9 @@ def load_yaml(path: Path) -> tuple[Any, LineOf]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read ({type(error).__name__})", path, "check the path and its permissions") from None
+        raise InputError(
+            f"cannot be read ({type(error).__name__})", path, "check the path and its permissions"
+        ) from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text)
@@ -46,6 +48,8 @@ def load_yaml(path: Path) -> tuple[Any, LineOf]:
         where = f"{path}:{mark.line + 1}" if mark else path
         problem = getattr(error, "problem", None) or "not valid YAML"
         raise InputError(f"not valid YAML: {problem}", where, "mend that line") from None
+    except ValueError as error:  # a value that looks like a date but is none, such as 2026-02-30
+        raise InputError(f"not a valid value: {error}", f"{path}:{_bad_scalar_line(node)}", "mend that line") from None
     lines: dict[tuple[Any, ...], int] = {}
     if node is not None:
         _collect_lines(node, (), lines, path)
@@ -57,6 +61,19 @@ def load_yaml(path: Path) -> tuple[Any, LineOf]:
         return 1
 
     return data, line_of
+
+
+def _bad_scalar_line(node: yaml.Node | None) -> int:
+    if isinstance(node, yaml.ScalarNode):
+        try:
+            yaml.safe_load(node.value)
+        except ValueError:
+            return int(node.start_mark.line) + 1
+        except yaml.YAMLError:
+            return 0
+    inner = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else []
+    inner += node.value if isinstance(node, yaml.SequenceNode) else []
+    return max((_bad_scalar_line(part) for part in inner), default=0)
 
 
 def _collect_lines(node: yaml.Node, keys: tuple[Any, ...], lines: dict[tuple[Any, ...], int], path: Path) -> None:

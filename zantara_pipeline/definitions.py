@@ -26,7 +26,14 @@ def build_definitions(settings: Settings, say: Callable[[str, str], None] | None
     pipeline.home.create()
     dbt_models = build_dbt_assets(pipeline)
     segment_keys = [key for key in dbt_models.keys if key.path[-1].startswith("seg_")]
-    tables = [*tracking.ASSETS, dbt_models, *build_segment_assets(segment_keys), *recommend.ASSETS, *experiments.ASSETS, ops.alerts]
+    tables = [
+        *tracking.ASSETS,
+        dbt_models,
+        *build_segment_assets(segment_keys),
+        *recommend.ASSETS,
+        *experiments.ASSETS,
+        ops.alerts,
+    ]
     internal = {"lake", "privacy", "staging"}
     published = [key for part in tables for key in part.keys if key.path[0] not in internal]
     job = dg.define_asset_job(

@@ -2,7 +2,9 @@
 
 -- The lake holds exactly the rows that the ledger says were accepted (files that this run staged).
 with counted as (
-    select source, count(*) as rows_found
+    select
+        source,
+        count(*) as rows_found
     from {{ ref('int_events__indexed') }}
     group by source
 )

@@ -7,22 +7,39 @@ Does not belong here: any rule of a domain.
 from __future__ import annotations
 
 import sys
+from typing import cast
 
 
 def main() -> None:
     """Entry point: input errors become one line on stderr and exit code 2, never a traceback."""
+    import typer
+
     from zantara_pipeline.cli.app import app
     from zantara_pipeline.errors import InputError
 
+    usage_error = cast("type[Exception]", typer.BadParameter.__base__)
     try:
-        app()
+        code = app(prog_name="zantara", standalone_mode=False)
     except InputError as error:
-        print(f"zantara: {error}", file=sys.stderr)
-        sys.exit(2)
+        code = _say(str(error))
+    except usage_error as error:
+        text = error.format_message()  # type: ignore[attr-defined]
+        if "\n" in text:  # a group without a verb: its help
+            print(text, file=sys.stderr)
+            code = 2
+        else:
+            context = error.ctx  # type: ignore[attr-defined]
+            code = _say(f"{text.rstrip('.')}; see `{context.command_path if context else 'zantara'} --help`")
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        print(f"zantara: {place}{error.strerror or error}; free space or check permissions, then run it again", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("zantara: stopped; nothing is lost, run it again", file=sys.stderr)
-        sys.exit(130)
+        code = _say(f"{place}{error.strerror or error}; free space or check permissions, then run it again")
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    if code == 130:
+        _say("stopped; nothing is lost, run it again")
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say(problem: str) -> int:
+    print(f"zantara: {problem}", file=sys.stderr)
+    return 2

@@ -37,7 +37,9 @@ def list_alerts(
         return
     table = Table("raised", "severity", "kind", "subject", "message", "resolved", box=None)
     for a in found:
-        table.add_row(f"{a.raised_at:%Y-%m-%d %H:%M}", a.severity, a.kind, a.subject, a.message, str(a.resolved_at or ""))
+        table.add_row(
+            f"{a.raised_at:%Y-%m-%d %H:%M}", a.severity, a.kind, a.subject, a.message, str(a.resolved_at or "")
+        )
     Console().print(table if found else "no alerts")
 
 

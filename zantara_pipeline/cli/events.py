@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -47,15 +47,22 @@ def validate(
         raise typer.Exit(1)
 
 
-def _show(verdict: dict, file: Path) -> None:
+def _show(verdict: dict[str, Any], file: Path) -> None:
     console = Console()
-    counts = ", ".join(f"{verdict[name]:,} {name.replace('_', ' ')}" for name in ("rows_in", "accepted", "quarantined", "suppressed", "unparsable"))
+    counts = ", ".join(
+        f"{verdict[name]:,} {name.replace('_', ' ')}"
+        for name in ("rows_in", "accepted", "quarantined", "suppressed", "unparsable")
+    )
     console.print(f"{file}: {counts}", highlight=False, soft_wrap=True)
     if verdict["reasons"]:
         table = Table("event", "code", "path", "expected", "rows", box=None)
         for reason in verdict["reasons"]:
-            table.add_row(reason["event"] or "-", reason["code"], reason["path"], reason["expected"], f"{reason['rows']:,}")
+            table.add_row(
+                reason["event"] or "-", reason["code"], reason["path"], reason["expected"], f"{reason['rows']:,}"
+            )
         console.print(table)
     for line in verdict["failing_lines"]:
-        said = "; ".join(f"{r['code']} {r['path']} (expected {r['expected']}, is {r['actual_type']})" for r in line["reasons"])
+        said = "; ".join(
+            f"{r['code']} {r['path']} (expected {r['expected']}, is {r['actual_type']})" for r in line["reasons"]
+        )
         console.print(f"  line {line['line']}: {said}", highlight=False, soft_wrap=True, markup=False)

@@ -25,7 +25,11 @@ def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 3000) -> 
     from zantara_pipeline.orchestration.instance import render_instance
 
     home = Home(load_settings().home).create()
-    environment = os.environ | {"DAGSTER_HOME": str(render_instance(home)), "ZANTARA_HOME": str(home.root), "DO_NOT_TRACK": "1"}
+    environment = os.environ | {
+        "DAGSTER_HOME": str(render_instance(home)),
+        "ZANTARA_HOME": str(home.root),
+        "DO_NOT_TRACK": "1",
+    }
     os.chdir(PROJECT_ROOT)
     command = [str(_BIN / "dagster"), "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
     os.execve(command[0], command, environment)
@@ -40,7 +44,16 @@ def models(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000)
 
     place = prepare(Home(load_settings().home).create().mlflow)
     environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-    command = [str(_BIN / "mlflow"), "server", "--backend-store-uri", place.uri, "--host", "127.0.0.1", "--port", str(port)]
+    command = [
+        str(_BIN / "mlflow"),
+        "server",
+        "--backend-store-uri",
+        place.uri,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     os.execve(command[0], command, environment)
 
 
@@ -58,10 +71,15 @@ def docs() -> None:
     target = pipeline.home.dbt / "docs"
     command = [str(_BIN / "zantara-dbt"), "docs", "generate", "--static", "--project-dir", str(pipeline.dbt_project)]
     done = subprocess.run(
-        [*command, "--target-path", str(target), "--quiet"], env=os.environ | dbt_environment(pipeline), capture_output=True, text=True
+        [*command, "--target-path", str(target), "--quiet"],
+        env=os.environ | dbt_environment(pipeline),
+        capture_output=True,
+        text=True,
     )
     if done.returncode != 0:
-        raise InputError(f"dbt docs failed: {' '.join((done.stdout + done.stderr).split())[-300:]}", target, "mend what it names")
+        raise InputError(
+            f"dbt docs failed: {' '.join((done.stdout + done.stderr).split())[-300:]}", target, "mend what it names"
+        )
     page = pipeline.home.dbt / "docs.html"
     (target / "static_index.html").replace(page)
     print(page)

@@ -16,7 +16,9 @@ from zantara_pipeline.storage.home import Home
 
 
 def simulate_shop(
-    out: Annotated[Path | None, typer.Option(help="Folder to write; default: the landing folder of ZANTARA_HOME.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write; default: the landing folder of ZANTARA_HOME.")
+    ] = None,
     events: Annotated[int, typer.Option(help="About how many lines, from 2,000 on.")] = 100_000,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 7,
     as_json: Annotated[bool, typer.Option("--json", help="Print the planted truths as JSON.")] = False,
@@ -39,7 +41,10 @@ def simulate_into(target: Path, events: int, seed: int, console: Console) -> Any
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("simulating a shop", total=None)
         truth = simulate(
-            target, events=events, seed=seed, progress=lambda done, total: progress.update(task, completed=done, total=total)
+            target,
+            events=events,
+            seed=seed,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     console.print(f"simulated {truth.lines:,} lines in {target} (planted facts: truth.json)", highlight=False)
     return truth

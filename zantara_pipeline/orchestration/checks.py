@@ -22,7 +22,8 @@ def files_balance(pipeline: dg.ResourceParam[Pipeline]) -> dg.AssetCheckResult:
 def pandera_agrees(pipeline: dg.ResourceParam[Pipeline]) -> dg.AssetCheckResult:
     audit = audit_accepted(pipeline.home, pipeline.plan)
     return dg.AssetCheckResult(
-        passed=not audit.problems, metadata={"rows_checked": audit.rows, "events": audit.events, "problems": audit.problems[:20]}
+        passed=not audit.problems,
+        metadata={"rows_checked": audit.rows, "events": audit.events, "problems": audit.problems[:20]},
     )
 
 

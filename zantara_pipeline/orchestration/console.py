@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import dagster as dg
 
-
 _KINDS = {"STEP_START": "start", "STEP_SUCCESS": "done", "STEP_FAILURE": "failed"}
 
 

@@ -24,7 +24,7 @@ _SOURCE_KEYS = {
 }
 
 
-class Translator(DagsterDbtTranslator):
+class Translator(DagsterDbtTranslator):  # type: ignore[misc]
     """Asset key = schema/name; group = schema; owner = meta.owner. All sources over the lake are one asset."""
 
     def __init__(self) -> None:
@@ -76,14 +76,23 @@ def ensure_manifest(pipeline: Pipeline) -> Path:
     if pipeline.manifest.exists() and mark.exists() and mark.read_text() == digest.hexdigest():
         return pipeline.manifest
     target = pipeline.home.dbt / f"parse-{os.getpid()}"
-    command = [sys.executable, "-m", "zantara_pipeline.orchestration.dbt_child", "parse", "--project-dir", str(pipeline.dbt_project)]
+    command = [
+        sys.executable,
+        "-m",
+        "zantara_pipeline.orchestration.dbt_child",
+        "parse",
+        "--project-dir",
+        str(pipeline.dbt_project),
+    ]
     done = subprocess.run(
         [*command, "--target-path", str(target), "--quiet"],
         env=os.environ | dbt_environment(pipeline), capture_output=True, text=True,
     )  # fmt: skip
     if done.returncode != 0:
         problem = " ".join((done.stdout + done.stderr).split())[-600:]
-        raise InputError(f"the dbt project does not parse: {problem}", pipeline.dbt_project, "mend the model or YAML named")
+        raise InputError(
+            f"the dbt project does not parse: {problem}", pipeline.dbt_project, "mend the model or YAML named"
+        )
     pipeline.manifest.parent.mkdir(parents=True, exist_ok=True)
     (target / "manifest.json").replace(pipeline.manifest)
     mark.write_text(digest.hexdigest())
@@ -104,7 +113,9 @@ def dbt_resource(pipeline: Pipeline) -> DbtCliResource:
 def build_dbt_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
     """All models as one step: dbt's start costs 3 CPU seconds, so there is one `dbt build` a run."""
 
-    @dbt_assets(manifest=ensure_manifest(pipeline), dagster_dbt_translator=Translator(), name="dbt_models", pool="warehouse")
+    @dbt_assets(
+        manifest=ensure_manifest(pipeline), dagster_dbt_translator=Translator(), name="dbt_models", pool="warehouse"
+    )
     def dbt_models(
         context: dg.AssetExecutionContext, dbt: DbtCliResource, pipeline: dg.ResourceParam[Pipeline]
     ) -> Iterator[Any]:
@@ -120,4 +131,4 @@ def build_dbt_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
         with pipeline.warehouse() as con:
             mark_staged(con, build)
 
-    return dbt_models
+    return dbt_models  # type: ignore[no-any-return]

@@ -4,22 +4,37 @@ Belongs here: executing the job and turning its failure into one exception. Does
 """
 
 import contextlib
+import errno
 import os
+import shutil
+import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import dagster as dg
+
 from zantara_pipeline.errors import InputError
+from zantara_pipeline.orchestration.instance import open_instance
 from zantara_pipeline.settings import Settings
 from zantara_pipeline.storage.home import Home, home_lock
+
+Say = Callable[[str, str], None]
+
+# A step that failed with less than this left failed for want of space: one written block of the engine is 256 KB.
+FULL_BYTES = 4 * 2**20
 
 
 class RunFailed(Exception):
     """A step failed for a reason that is not the input; its log says more."""
 
 
-def run_pipeline(settings: Settings, say: Callable[[str, str], None]) -> None:
+def run_pipeline(settings: Settings, say: Say, build: Callable[[Settings, Say], dg.Definitions]) -> None:
     """Run every asset once; what the steps print goes to data/logs/run.log.
+
+    Parameters
+    ----------
+    build : `definitions.build_definitions`, handed in because that room lies above this one.
 
     Raises
     ------
@@ -35,34 +50,44 @@ def run_pipeline(settings: Settings, say: Callable[[str, str], None]) -> None:
     log.parent.mkdir(exist_ok=True)
     with log.open("w", encoding="utf-8") as handle, contextlib.redirect_stdout(handle):
         try:
-            _execute(settings, home, say)
+            _execute(settings, home, say, build)
         except Exception as error:
-            import traceback
+            with contextlib.suppress(OSError):  # a full disk takes no log either
+                traceback.print_exc(file=handle)
+            raise _translated(error, home, log) from None
 
-            traceback.print_exc(file=handle)
-            raise _translated(error, log) from None
 
-
-def _execute(settings: Settings, home: Home, say: Callable[[str, str], None]) -> None:
-    from zantara_pipeline.definitions import build_definitions
-    from zantara_pipeline.orchestration.instance import open_instance
-
+def _execute(settings: Settings, home: Home, say: Say, build: Callable[[Settings, Say], dg.Definitions]) -> None:
     say("start", "preparing")
-    definitions = build_definitions(settings, say)
+    definitions = build(settings, say)
     with open_instance(home) as instance:
         say("done", "preparing")
         job = definitions.resolve_job_def("pipeline")
         job.execute_in_process(instance=instance, run_config={"loggers": {"console": {}}})
 
 
-def _translated(error: BaseException, log: Path) -> Exception:
-    """The InputError at the bottom of a chain of framework errors, or RunFailed with the innermost message."""
-    seen: BaseException | None = error
-    innermost = error
-    while seen is not None:
+def _translated(error: BaseException, home: Home, log: Path) -> Exception:
+    """The InputError at the bottom of a chain of framework errors, a full disk as one, or RunFailed with the innermost."""
+    chain = list(_causes(error))
+    for seen in chain:
         if isinstance(seen, InputError):
             return seen
-        innermost = seen
-        seen = seen.__cause__ or seen.__context__
-    text = " ".join(str(innermost).split())[:300]
-    return RunFailed(f"{type(innermost).__name__}: {text} (see {log})")
+    if _disk_is_full(chain, home):
+        return InputError("the disk is full", home.root, "free space and run it again; nothing that was taken is lost")
+    text = " ".join(str(chain[-1]).split())[:300]
+    return RunFailed(f"{type(chain[-1]).__name__}: {text} (see {log})")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _disk_is_full(chain: list[BaseException], home: Home) -> bool:
+    """Engines say it in their own words, and dbt in another process; what is left on the disk says it too."""
+    if any(isinstance(seen, OSError) and seen.errno == errno.ENOSPC for seen in chain):
+        return True
+    said = " ".join(str(seen).lower() for seen in chain)
+    words = ("no space left on device", "disk is full", "could not write file", "out of disk")
+    return any(word in said for word in words) or shutil.disk_usage(home.data).free < FULL_BYTES

@@ -14,6 +14,7 @@ from pathlib import Path
 import dagster as dg
 import duckdb
 
+from zantara_pipeline.orchestration.preflight import check_contracts
 from zantara_pipeline.settings import PROJECT_ROOT, Settings
 from zantara_pipeline.storage.engine import warehouse
 from zantara_pipeline.storage.home import Home, home_lock
@@ -87,6 +88,7 @@ def pipeline_resource(settings: Settings) -> dg.ResourceDefinition:
     @contextmanager
     def hold(context: dg.InitResourceContext) -> Iterator[Pipeline]:
         pipeline = Pipeline(settings)
+        check_contracts(settings)
         pipeline.home.create()
         with home_lock(pipeline.home, f"run {context.run_id or ''}".strip()):
             yield pipeline

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import zlib
 from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +21,13 @@ from zantara_pipeline.storage.ledger import Ledger
 
 COLUMNS = ("user_id", "purpose", "status", "effective_from")
 STATEMENT_SCHEMA = pa.schema(
-    [("user_id", pa.string()), ("purpose", pa.string()), ("status", pa.string()), ("effective_from", pa.string()), ("origin", pa.string())]
+    [
+        ("user_id", pa.string()),
+        ("purpose", pa.string()),
+        ("status", pa.string()),
+        ("effective_from", pa.string()),
+        ("origin", pa.string()),
+    ]
 )
 
 
@@ -63,13 +70,18 @@ def append(ledger: Ledger, statements: Iterable[Statement]) -> int:
     with ledger.transaction() as db:
         before = db.total_changes
         db.executemany(
-            "INSERT OR IGNORE INTO consent (user_id, purpose, status, effective_from, origin) VALUES (?, ?, ?, ?, ?)", statements
+            "INSERT OR IGNORE INTO consent (user_id, purpose, status, effective_from, origin) VALUES (?, ?, ?, ?, ?)",
+            statements,
         )
         return db.total_changes - before
 
 
 def _read(path: Path, purposes: Collection[str]) -> Iterator[Statement]:
-    opened = gzip.open(path, "rt", encoding="utf-8", newline="") if path.name.endswith(".gz") else path.open(encoding="utf-8", newline="")
+    opened = (
+        gzip.open(path, "rt", encoding="utf-8-sig", newline="")  # noqa: SIM115 (closed by the with below)
+        if path.name.endswith(".gz")
+        else path.open(encoding="utf-8-sig", newline="")
+    )
     try:
         with opened as handle:  # type: ignore[union-attr]
             rows = csv.reader(handle)
@@ -79,7 +91,11 @@ def _read(path: Path, purposes: Collection[str]) -> Iterator[Statement]:
             for row in rows:
                 if row:
                     yield _statement(row, f"{path}:{rows.line_num}", purposes)
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except csv.Error:  # a field beyond 128 KiB: a quote that was never closed swallowed the lines after it
+        raise InputError(
+            "not a readable CSV line", f"{path}:{rows.line_num}", "look for a quote that is not closed"
+        ) from None
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise InputError(f"cannot be read ({type(error).__name__})", path, "check the file") from None
 
 
@@ -87,18 +103,23 @@ def _statement(row: list[str], where: str, purposes: Collection[str]) -> Stateme
     if len(row) != len(COLUMNS):
         raise InputError(f"{len(row)} fields instead of {len(COLUMNS)}", where, "mend that line")
     user_id, purpose, status, effective_from = row
-    if purpose not in purposes:
-        raise InputError(f"unknown purpose '{purpose}'", where, f"known: {', '.join(sorted(purposes))}")
+    if not user_id:
+        raise InputError("no user_id", where, "mend that line")
+    if purpose not in purposes:  # not repeated: where columns were swapped it is the user
+        raise InputError("unknown purpose", where, f"known: {', '.join(sorted(purposes))}")
     status = {"withdrawn": "denied"}.get(status, status)  # a withdrawal is a denial from then on
     if status not in ("granted", "denied"):
         raise InputError("the status is none of granted, denied, withdrawn", where, "correct it")
     try:
         moment = datetime.fromisoformat(effective_from)
-    except ValueError:
-        raise InputError("effective_from is not an ISO 8601 time", where, "write it like 2026-03-01T00:00:00Z") from None
+        since = utc_text(moment)
+    except (ValueError, OverflowError):
+        raise InputError(
+            "effective_from is not an ISO 8601 time", where, "write it like 2026-03-01T00:00:00Z"
+        ) from None
     if moment.tzinfo is None:
         raise InputError("effective_from has no zone", where, "write it like 2026-03-01T00:00:00Z")
-    return Statement(user_id, purpose, status, utc_text(moment), "ledger")
+    return Statement(user_id, purpose, status, since, "ledger")
 
 
 def statements_of(ledger: Ledger, user_ids: pa.Array) -> pa.Table:

@@ -69,8 +69,12 @@ def _segment(node: dict[str, Any]) -> Segment:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
-        where = f"{node['original_file_path']} (meta in {(node.get('patch_path') or '').rpartition('//')[2] or 'no YAML'})"
-        raise InputError(f"segment {node['name']}: meta key '{key}': {first['msg']}", where, "complete the meta") from None
+        where = (
+            f"{node['original_file_path']} (meta in {(node.get('patch_path') or '').rpartition('//')[2] or 'no YAML'})"
+        )
+        raise InputError(
+            f"segment {node['name']}: meta key '{key}': {first['msg']}", where, "complete the meta"
+        ) from None
     return Segment(node["name"], node["description"], node["raw_code"].strip(), meta)
 
 
@@ -96,7 +100,10 @@ def record_membership(
         for segment in segments:
             open_members = {row[0] for row in db.execute(_OPEN_SQL, [segment.name])}
             members = {row[0] for row in con.execute(f"SELECT entity_id FROM {segment.table}").fetchall()}
-            rows = [(segment.name, segment.meta.entity, entity, now, "enter", None) for entity in sorted(members - open_members)]
+            rows = [
+                (segment.name, segment.meta.entity, entity, now, "enter", None)
+                for entity in sorted(members - open_members)
+            ]
             entered += len(rows)
             left = sorted(open_members - members)
             reasons = _exit_reasons(con, left)
@@ -155,13 +162,20 @@ _CATALOG_SQL = """
         ttl_days INTEGER, access_level VARCHAR, min_size INTEGER, size BIGINT, refreshed_at TIMESTAMPTZ, sql VARCHAR)
 """
 
+# Two runs on one clock may record an entry and an exit at the same moment: which came first follows from the state before.
 _HISTORY_SQL = """
     CREATE OR REPLACE TABLE segments.membership_history AS
-    WITH changes AS (
+    WITH placed AS (
+        SELECT *, coalesce(sum(CASE change WHEN 'enter' THEN 1 ELSE -1 END) OVER earlier, 0) > 0 AS was_open
+        FROM state.membership
+        WINDOW earlier AS (
+            PARTITION BY segment, entity_id ORDER BY happened_at RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW EXCLUDE GROUP
+        )
+    ), changes AS (
         SELECT *, happened_at::TIMESTAMPTZ AS moment,
             lead(happened_at::TIMESTAMPTZ) OVER w AS next_moment, lead(exit_reason) OVER w AS next_reason
-        FROM state.membership
-        WINDOW w AS (PARTITION BY segment, entity_id ORDER BY happened_at, change DESC)
+        FROM placed
+        WINDOW w AS (PARTITION BY segment, entity_id ORDER BY happened_at, (change = 'exit') = was_open DESC)
     )
     SELECT segment, entity_type, entity_id, moment AS entered_at, next_moment AS exited_at, next_reason AS exit_reason
     FROM changes WHERE change = 'enter' ORDER BY ALL

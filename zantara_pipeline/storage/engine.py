@@ -29,10 +29,14 @@ def open_engine(path: Path | None, home: Home, *, threads: int, memory_limit: st
     con.execute("SET TimeZone = 'UTC'")
     con.execute(f"SET threads = {int(threads)}")
     con.execute(f"SET memory_limit = '{memory_limit}'")
-    con.execute(f"SET temp_directory = '{str(home.scratch).replace(chr(39), chr(39) * 2)}'")
+    con.execute(f"SET temp_directory = {_literal(home.scratch)}")
     con.execute("SET autoinstall_known_extensions = false")
     con.execute("SET enable_progress_bar = false")
     return con
+
+
+def _literal(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
 
 
 @contextmanager
@@ -55,8 +59,8 @@ def publish(home: Home, *, threads: int, memory_limit: str) -> Path:
     beside.unlink(missing_ok=True)
     con = open_engine(None, home, threads=threads, memory_limit=memory_limit)
     try:
-        con.execute(f"ATTACH '{home.warehouse}' AS w (READ_ONLY)")
-        con.execute(f"ATTACH '{beside}' AS p")
+        con.execute(f"ATTACH {_literal(home.warehouse)} AS w (READ_ONLY)")
+        con.execute(f"ATTACH {_literal(beside)} AS p")
         for schema, table in con.execute(_PUBLISHED_RELATIONS).fetchall():
             con.execute(f'CREATE SCHEMA IF NOT EXISTS p."{schema}"')
             con.execute(f'CREATE TABLE p."{schema}"."{table}" AS FROM w."{schema}"."{table}"')

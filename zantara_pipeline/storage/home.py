@@ -109,7 +109,9 @@ class Home:
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
-                f"the home cannot be written ({error.strerror})", self.root, "set ZANTARA_HOME to a folder you may write"
+                f"the home cannot be written ({error.strerror})",
+                self.root,
+                "set ZANTARA_HOME to a folder you may write",
             ) from None
         self.check_writable()
         return self
@@ -147,7 +149,9 @@ def home_lock(home: Home, holder: str) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(
-                f"the home is being written by {_holder(home.lock_file)}", home.root, "wait for it to end, then try again"
+                f"the home is being written by {_holder(home.lock_file)}",
+                home.root,
+                "wait for it to end, then try again",
             ) from None
         handle.seek(0)
         handle.truncate()

@@ -67,7 +67,9 @@ class Ledger:
                 db.execute("INSERT INTO schema_version VALUES (?)", [SCHEMA_VERSION])
             elif row[0] != SCHEMA_VERSION:
                 raise InputError(
-                    f"the ledger has schema {row[0]}, this version knows {SCHEMA_VERSION}", path, "use the matching version"
+                    f"the ledger has schema {row[0]}, this version knows {SCHEMA_VERSION}",
+                    path,
+                    "use the matching version",
                 )
 
     def connect(self) -> sqlite3.Connection:
@@ -118,7 +120,10 @@ class Ledger:
         with self.read() as db:
             cursor = db.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY {', '.join(columns)}")
             while batch := cursor.fetchmany(50_000):
-                arrays = [pa.array(column, type=field.type) for column, field in zip(zip(*batch, strict=True), schema, strict=True)]
+                arrays = [
+                    pa.array(column, type=field.type)
+                    for column, field in zip(zip(*batch, strict=True), schema, strict=True)
+                ]
                 con.register("ledger_batch", pa.table(arrays, schema=schema))
                 con.execute(f"INSERT INTO state.{table} SELECT * FROM ledger_batch")
                 con.unregister("ledger_batch")

@@ -41,9 +41,12 @@ def _audit_day(event: EventPlan, day: Path, max_rows: int, audit: Audit) -> None
     from pandera.errors import SchemaErrors
 
     schema = pandera_schema(event)
-    columns = [pl.col(name).cast(column.dtype.type) for name, column in schema.columns.items()]
-    rows = pl.scan_parquet(day / "*.parquet", hive_partitioning=False, missing_columns="insert").head(max_rows)
-    frame = rows.select(columns).collect()
+    stored = {"plan_version": pl.String, **{name: column.dtype.type for name, column in schema.columns.items()}}
+    # files of one day may have been written under different plans: rows of another version are not this plan's to judge
+    rows = pl.scan_parquet(
+        day / "*.parquet", schema=stored, hive_partitioning=False, missing_columns="insert", extra_columns="ignore"
+    )
+    frame = rows.filter(pl.col("plan_version") == event.version).head(max_rows).select(list(schema.columns)).collect()
     audit.rows += frame.height
     audit.events += 1
     try:

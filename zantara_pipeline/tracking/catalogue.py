@@ -5,6 +5,7 @@ Belongs here: reading items files and their known columns. Does not belong here:
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import duckdb
@@ -46,7 +47,10 @@ def load_catalogue(home: Home, files: list[Path], *, threads: int, memory_limit:
             f"SELECT * EXCLUDE (file_no, line_no) FROM ({' UNION ALL '.join(parts)}) WHERE product_id IS NOT NULL AND product_id <> '' "
             "QUALIFY row_number() OVER (PARTITION BY product_id ORDER BY file_no DESC, line_no DESC) = 1 ORDER BY product_id"
         )
-        con.execute(f"COPY ({query}) TO {quote(str(beside))} (FORMAT parquet)")
+        try:
+            con.execute(f"COPY ({query}) TO {quote(str(beside))} (FORMAT parquet)")
+        except duckdb.InvalidInputException as error:  # a line beyond those that the engine looked at first
+            raise _unreadable(error, files) from None
         beside.replace(home.catalogue)
         return int(con.execute(f"SELECT count(*) FROM {quote(str(home.catalogue))}").fetchall()[0][0])
     finally:
@@ -57,8 +61,8 @@ def _select(con: duckdb.DuckDBPyConnection, path: Path, number: int) -> str:
     source = f"read_csv({quote(str(path))}, header = true, all_varchar = true, delim = ',', quote = '\"', escape = '\"', strict_mode = false)"
     try:
         header = [row[0] for row in con.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()]
-    except duckdb.Error:
-        raise InputError("not a readable CSV file", path, "write a header line with product_id and one item a line") from None
+    except duckdb.Error as error:
+        raise _unreadable(error, [path]) from None
     if "product_id" not in header:
         raise InputError("no column product_id", f"{path}:1", "name the column of the items' ids product_id")
     columns = []
@@ -66,3 +70,13 @@ def _select(con: duckdb.DuckDBPyConnection, path: Path, number: int) -> str:
         found = next((alias for alias in _ALIASES.get(name, (name,)) if alias in header), None)
         columns.append(f"NULL::{kind} AS {name}" if found is None else f'try_cast("{found}" AS {kind}) AS {name}')
     return f"SELECT {', '.join(columns)}, {number} AS file_no, row_number() OVER () AS line_no FROM {source}"
+
+
+def _unreadable(error: duckdb.Error, files: list[Path]) -> InputError:
+    """The engine's complaint as one line that names the file and, where it is known, the line; never the values."""
+    path = next((path for path in files if str(path) in str(error)), files[0])
+    line = re.search(r"on Line: (\d+)", str(error))
+    where = f"{path}:{line.group(1)}" if line else path
+    return InputError(
+        "not a readable CSV file", where, "write a header line with product_id and one item a line, in UTF-8"
+    )

@@ -189,7 +189,9 @@ def quarantined_sql(con: duckdb.DuckDBPyConnection, plan: TrackingPlan) -> str:
     """Query of the failing rows of the batch just judged, with all reasons (unknown keys by name)."""
     con.execute(f"CREATE OR REPLACE TEMP TABLE unknown_keys AS {unknown_keys_sql(plan)}")
     versions = "".join(f" WHEN {quote(name)} THEN {quote(event.version)}" for name, event in plan.events.items())
-    return _QUARANTINE_SQL.format(reasons=_named_unknown_keys(), versions=f"CASE p.event{versions} END" if versions else "NULL")
+    return _QUARANTINE_SQL.format(
+        reasons=_named_unknown_keys(), versions=f"CASE p.event{versions} END" if versions else "NULL"
+    )
 
 
 def _readable(file: LandedFile, result: IngestResult) -> bool:
@@ -261,7 +263,9 @@ class _Sink:
         if partition is None:
             self.con.execute(f"COPY ({query}) TO {quote(str(folder.parent / f'{name}.parquet'))} (FORMAT parquet)")
         else:
-            options = f"FORMAT parquet, PARTITION_BY ({partition}), FILENAME_PATTERN '{name}-{{i}}', OVERWRITE_OR_IGNORE"
+            options = (
+                f"FORMAT parquet, PARTITION_BY ({partition}), FILENAME_PATTERN '{name}-{{i}}', OVERWRITE_OR_IGNORE"
+            )
             self.con.execute(f"COPY ({query}) TO {quote(str(folder))} ({options})")
 
     def _write_accepted(self, event: str) -> None:
@@ -301,7 +305,10 @@ class _Sink:
             db.executemany(f"INSERT INTO ingested_files VALUES ({', '.join('?' * 15)})", self._ledger_rows(now))
             db.executemany(
                 "INSERT OR REPLACE INTO quarantine_reasons VALUES (?, ?, ?, ?, ?)",
-                [(self.files[n].sha256, event, code, path, rows) for (n, event, code, path), rows in sorted(self.reasons.items())],
+                [
+                    (self.files[n].sha256, event, code, path, rows)
+                    for (n, event, code, path), rows in sorted(self.reasons.items())
+                ],
             )
         _move_in(self.home, ledger, self.commit_id)
 
@@ -382,7 +389,7 @@ _QUARANTINE_SQL = f"""
     WITH named AS (
         SELECT f.row_id, {{reasons}}::{REASON_TYPE} AS reasons FROM failed f JOIN unknown_keys u USING (row_id)
     )
-    SELECT p.e.event_id AS event_id, CASE WHEN length(p.event) <= 64 THEN p.event END AS event, p.line AS payload_raw, s.source, p.file_no, p.line_no,
+    SELECT p.e.event_id AS event_id, CASE WHEN length(p.event) <= 64 THEN p.event END AS event, rtrim(p.line, chr(10) || chr(13)) AS payload_raw, s.source, p.file_no, p.line_no,
         {{versions}} AS plan_version, n.reasons,
         md5(coalesce(p.event, '') || list_aggregate(list_sort(list_transform(n.reasons, lambda r: r.code || r.path)), 'string_agg', ' ')) AS fingerprint,
         coalesce(p.received_at, p.stated_received_at) AS first_seen, 1 AS attempts, 'open' AS status,
@@ -397,7 +404,7 @@ _REASONS_SQL = """
 """
 
 _UNPARSABLE_SQL = """
-    SELECT s.source, p.line_no, p.line FROM parsed p JOIN sources s USING (file_no) WHERE p.stage = 'unparsable'
+    SELECT s.source, p.line_no, rtrim(p.line, chr(10) || chr(13)) AS line FROM parsed p JOIN sources s USING (file_no) WHERE p.stage = 'unparsable'
 """
 
 # Only changes are kept: most people say the same with each of their events.

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -53,7 +53,7 @@ class Property(Contract):
     description: str = Field(min_length=1)
     required: bool = False
     nullable: bool | None = None
-    enum: tuple[str, ...] | None = None
+    enum: tuple[str, ...] | None = Field(default=None, min_length=1)
     pattern: str | None = None
     min: float | None = None
     max: float | None = None
@@ -83,8 +83,12 @@ def _refuse_engine_specific(pattern: str) -> None:
         re.compile(pattern)
     except re.error as error:
         raise ValueError(f"not a regular expression: {error}") from None
-    if re.search(r"\(\?[^:]|\\[1-9bBAZzpPQEkwWdDsS]", pattern) or not (pattern.startswith("^") and pattern.endswith("$")):
-        raise ValueError("write the pattern anchored (^...$), with character classes, without look-around or back references")
+    if re.search(r"\(\?[^:]|\\[1-9bBAZzpPQEkwWdDsS]", pattern) or not (
+        pattern.startswith("^") and pattern.endswith("$")
+    ):
+        raise ValueError(
+            "write the pattern anchored (^...$), with character classes, without look-around or back references"
+        )
 
 
 class EventPlan(Contract):
@@ -171,7 +175,7 @@ def _load_event(path: Path, privacy: PrivacyContract) -> EventPlan:
     data, line_of = load_yaml(path)
     if not isinstance(data, dict):
         raise InputError("the file holds no mapping of keys", path, "see the packaged events for an example")
-    plan: Any = validate_contract(EventPlan, data, path, line_of)
+    plan = validate_contract(EventPlan, data, path, line_of)
     if plan.consent_category not in privacy.purposes:
         known = ", ".join(sorted(privacy.purposes))
         where = f"{path}:{line_of('consent_category')}"

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import itertools
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -22,9 +24,14 @@ from zantara_pipeline.errors import InputError
 from zantara_pipeline.storage.ledger import Ledger
 
 CHUNK_BYTES = 8 * 2**20
+_NEWLINE = ord("\n")
+# event_id, event and timestamp with their keys alone need more; a longer line of blanks counts as unparsable.
+_SHORTEST_EVENT = 40
 SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".json", ".json.gz")
 
-BATCH_SCHEMA = pa.schema([("file_no", pa.int32()), ("line_no", pa.int64()), ("line", pa.string()), ("bad_bytes", pa.bool_())])
+BATCH_SCHEMA = pa.schema(
+    [("file_no", pa.int32()), ("line_no", pa.int64()), ("line", pa.string()), ("bad_bytes", pa.bool_())]
+)
 
 
 @dataclass(frozen=True)
@@ -47,10 +54,14 @@ def landed_paths(landing: Path) -> list[tuple[Path, str]]:
     if landing.is_file():
         return [(landing, landing.name)]
     if not landing.is_dir():
-        raise InputError("no such file or folder", landing, "point EVENTS at a .jsonl or .jsonl.gz file or a folder of them")
+        raise InputError(
+            "no such file or folder", landing, "point EVENTS at a .jsonl or .jsonl.gz file or a folder of them"
+        )
     found = [path for path in landing.rglob("*") if path.is_file() and path.name.endswith(SUFFIXES)]
     hidden = [path for path in found if any(part.startswith(".") for part in path.relative_to(landing).parts)]
-    return sorted(((path, path.relative_to(landing).as_posix()) for path in found if path not in hidden), key=lambda p: p[1])
+    return sorted(
+        ((path, path.relative_to(landing).as_posix()) for path in found if path not in hidden), key=lambda p: p[1]
+    )
 
 
 def identify(path: Path, name: str) -> LandedFile:
@@ -66,6 +77,8 @@ def identify(path: Path, name: str) -> LandedFile:
 def line_batches(file: LandedFile, file_no: int) -> Iterator[pa.RecordBatch]:
     """Lines of one file as Arrow batches of about 8 MiB (BATCH_SCHEMA); blank lines are left out, numbering keeps them.
 
+    A line keeps its newline: JSON allows it, and cutting it off would copy every byte once more.
+
     Raises
     ------
     InputError : a truncated or damaged .gz (whole file refused, nothing of it is taken).
@@ -74,15 +87,20 @@ def line_batches(file: LandedFile, file_no: int) -> Iterator[pa.RecordBatch]:
     try:
         with _open(file.path) as handle:
             while chunk := handle.read(CHUNK_BYTES):
-                *lines, carry = (carry + chunk).split(b"\n")
-                if lines:
-                    yield _batch(lines, file_no, line_no)
-                    line_no += len(lines)
+                whole, newline, rest = chunk.rpartition(b"\n")
+                if not newline:
+                    carry += rest
+                    continue
+                batch, lines = _batch(carry + whole + newline, file_no, line_no)
+                yield batch
+                line_no, carry = line_no + lines, rest
         if carry.strip():
-            yield _batch([carry], file_no, line_no)
+            yield _batch(carry + b"\n", file_no, line_no)[0]
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(
-            f"the gzip file is truncated or damaged ({type(error).__name__})", file.path, "land it again; nothing of it was taken"
+            f"the gzip file is truncated or damaged ({type(error).__name__})",
+            file.path,
+            "land it again; nothing of it was taken",
         ) from None
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", file.path, "check the file") from None
@@ -92,19 +110,35 @@ def _open(path: Path) -> BinaryIO:
     return gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb")  # type: ignore[return-value]
 
 
-def _batch(lines: list[bytes], file_no: int, first: int) -> pa.RecordBatch:
-    raw = pa.array(lines, type=pa.binary())
-    numbers = pa.array(range(first, first + len(lines)), type=pa.int64())
+def _batch(block: bytes, file_no: int, first: int) -> tuple[pa.RecordBatch, int]:
+    """A block of whole lines as a batch, and how many lines it had (blank ones included)."""
+    ends = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == _NEWLINE) + 1
+    offsets = np.concatenate(([0], ends))
+    count = len(ends)
+    text = pa.StringArray.from_buffers(count, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(block))
+    bad = np.zeros(count, dtype=bool)
     try:
-        text = raw.cast(pa.string())
-        bad = pa.array([False] * len(lines))
+        text.validate(full=True)
     except pa.ArrowInvalid:  # some line is not UTF-8: find which, keep a readable rendering of it
-        decoded = [_decode(line) for line in lines]
+        decoded = [_decode(block[start:end]) for start, end in itertools.pairwise(offsets.tolist())]
         text = pa.array([line for line, _ in decoded], type=pa.string())
-        bad = pa.array([flag for _, flag in decoded])
-    batch = pa.RecordBatch.from_arrays([pa.array([file_no] * len(lines), type=pa.int32()), numbers, text, bad], schema=BATCH_SCHEMA)
-    blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(text)), 0)
-    return batch if not pc.any(blank).as_py() else batch.filter(pc.invert(blank))
+        bad = np.array([flag for _, flag in decoded])
+    numbers = np.arange(first, first + count, dtype=np.int64)
+    columns = [pa.array(np.full(count, file_no, dtype=np.int32)), pa.array(numbers), text, pa.array(bad)]
+    batch = pa.RecordBatch.from_arrays(columns, schema=BATCH_SCHEMA)
+    return _without_blank(batch, np.diff(offsets)), count
+
+
+def _without_blank(batch: pa.RecordBatch, lengths: np.ndarray) -> pa.RecordBatch:
+    """Only a line shorter than any event can be blank; trimming every line would cost as much as parsing it."""
+    short = np.flatnonzero(lengths < _SHORTEST_EVENT)
+    if not len(short):
+        return batch
+    trimmed = pc.utf8_trim_whitespace(batch.column("line").take(pa.array(short)))
+    blank = short[pc.equal(pc.utf8_length(trimmed), 0).to_numpy(zero_copy_only=False)]
+    keep = np.ones(len(lengths), dtype=bool)
+    keep[blank] = False
+    return batch.filter(pa.array(keep))
 
 
 def _decode(line: bytes) -> tuple[str, bool]:

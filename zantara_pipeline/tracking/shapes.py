@@ -14,7 +14,17 @@ from typing import NamedTuple
 
 from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, EventPlan, TrackingPlan
 
-ENVELOPE = ("event_id", "event", "timestamp", "sent_at", "received_at", *ENVELOPE_STRINGS, "properties", "context", "consent")
+ENVELOPE = (
+    "event_id",
+    "event",
+    "timestamp",
+    "sent_at",
+    "received_at",
+    *ENVELOPE_STRINGS,
+    "properties",
+    "context",
+    "consent",
+)
 _REQUIRED = ("event_id", "event", "timestamp")
 _JSON_NAMES = {
     "VARCHAR": "string", "DOUBLE": "number", "BIGINT": "integer", "UBIGINT": "integer", "HUGEINT": "integer",
@@ -51,12 +61,15 @@ def declared_paths(plan: TrackingPlan) -> list[str]:
 
 
 class Shape(NamedTuple):
-    """One distinct shape: event name, JSON type per declared path (None: absent), keys seen at the two levels."""
+    """One distinct shape: event name, JSON type per declared path (None: absent), keys seen at the two levels.
+
+    property_keys is None where there is no `properties` at all.
+    """
 
     event: str | None
     types: Sequence[str | None]
     keys: int
-    property_keys: int
+    property_keys: int | None
 
 
 def structural_reasons(shape: Shape, plan: TrackingPlan) -> list[Reason]:
@@ -65,7 +78,10 @@ def structural_reasons(shape: Shape, plan: TrackingPlan) -> list[Reason]:
     An unknown key is reported as one reason per level with the path of the level; ingest.py adds the names of the
     keys, which are not part of the shape.
     """
-    kinds = {path: None if t is None else _JSON_NAMES.get(t, t.lower()) for path, t in zip(declared_paths(plan), shape.types, strict=True)}
+    kinds = {
+        path: None if t is None else _JSON_NAMES.get(t, t.lower())
+        for path, t in zip(declared_paths(plan), shape.types, strict=True)
+    }
     event = plan.events.get(shape.event or "") if kinds["$.event"] == "string" else None
     reasons = _envelope_reasons(kinds)
     if kinds["$.event"] == "string" and event is None:
@@ -74,12 +90,16 @@ def structural_reasons(shape: Shape, plan: TrackingPlan) -> list[Reason]:
     if shape.keys > present:
         reasons.append(Reason("unknown_key", "$", "additionalProperties", "declared keys only", "object"))
     if event is not None and kinds["$.properties"] in ("object", "null", None):
-        reasons += _property_reasons(kinds, event, shape.property_keys)
+        reasons += _property_reasons(kinds, event, shape.property_keys or 0)
     return reasons
 
 
 def _envelope_reasons(kinds: dict[str, str | None]) -> list[Reason]:
-    reasons = [Reason("missing_key", f"$.{name}", "required", "string", "absent") for name in _REQUIRED if kinds[f"$.{name}"] is None]
+    reasons = [
+        Reason("missing_key", f"$.{name}", "required", "string", "absent")
+        for name in _REQUIRED
+        if kinds[f"$.{name}"] is None
+    ]
     texts = [f"$.{name}" for name in (*_REQUIRED, "sent_at", "received_at", *ENVELOPE_STRINGS)]
     texts += [f"$.context.{name}" for name in CONTEXT_KEYS]
     for path in texts:
@@ -110,5 +130,7 @@ def _property_reasons(kinds: dict[str, str | None], event: EventPlan, keys: int)
         elif kind not in _ACCEPTS[prop.type]:
             reasons.append(Reason("wrong_type", path, "type", prop.type, kind))
     if keys > present:
-        reasons.append(Reason("unknown_key", "$.properties", "additionalProperties", "declared properties only", "object"))
+        reasons.append(
+            Reason("unknown_key", "$.properties", "additionalProperties", "declared properties only", "object")
+        )
     return reasons

@@ -44,11 +44,11 @@ class Prepared:
 def lake_columns(event: EventPlan) -> dict[str, str]:
     """Columns of one event in the lake with their types, partition column last."""
     columns = {"event_id": "VARCHAR", "event": "VARCHAR", "occurred_at": "TIMESTAMPTZ", "received_at": "TIMESTAMPTZ"}
-    columns |= {name: "VARCHAR" for name in ENVELOPE_STRINGS}
+    columns |= dict.fromkeys(ENVELOPE_STRINGS, "VARCHAR")
     columns |= {"plan_version": "VARCHAR", "source": "VARCHAR", "line_no": "BIGINT", "consent_basis": "VARCHAR"}
     columns |= {"consent_analytics": "BOOLEAN", "consent_personalization": "BOOLEAN"}
     columns |= {"is_late": "BOOLEAN", "received_at_missing": "BOOLEAN"}
-    columns |= {name: "VARCHAR" for name in CONTEXT_KEYS}
+    columns |= dict.fromkeys(CONTEXT_KEYS, "VARCHAR")
     columns |= {name: SQL_TYPES[prop.type] for name, prop in event.properties.items()}
     return columns | {"received_date": "DATE"}
 
@@ -64,7 +64,14 @@ def fingerprint(plan: TrackingPlan, model_files: Sequence[Path]) -> str:
 
 
 def prepare(
-    con: duckdb.DuckDBPyConnection, home: Home, ledger: Ledger, plan: TrackingPlan, *, build: str, as_of: datetime, max_lateness_days: int
+    con: duckdb.DuckDBPyConnection,
+    home: Home,
+    ledger: Ledger,
+    plan: TrackingPlan,
+    *,
+    build: str,
+    as_of: datetime,
+    max_lateness_days: int,
 ) -> Prepared:
     """Make the relations of the schemas `lake` and `state`, the clock of the run among them; see Prepared.
 
@@ -128,7 +135,7 @@ def _event_view(event: EventPlan, globs: Sequence[str]) -> str:
             f" UNION ALL BY NAME SELECT * FROM read_parquet({files}, union_by_name = true, hive_partitioning = true, "
             "hive_types = {'received_date': DATE, 'event': VARCHAR})"
         )
-    return f"CREATE OR REPLACE VIEW lake.{event.event} AS SELECT {wanted} FROM ({body})"
+    return f'CREATE OR REPLACE VIEW lake."{event.event}" AS SELECT {wanted} FROM ({body})'
 
 
 ITEM_COLUMNS = {

@@ -72,7 +72,9 @@ def compile_checks(plan: EventPlan) -> list[SqlCheck]:
         sql_name = f'"{name}"'
         if plan.properties[name].type in ("number", "money"):
             compiled.append(
-                SqlCheck(f"$.properties.{name}", "not_finite", "type", "a finite number", f"isfinite({sql_name}::DOUBLE)")
+                SqlCheck(
+                    f"$.properties.{name}", "not_finite", "type", "a finite number", f"isfinite({sql_name}::DOUBLE)"
+                )
             )
         for check in column.checks:
             if check.name not in _COMPILERS:

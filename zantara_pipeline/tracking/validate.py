@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.privacy.consent import STATEMENT_SCHEMA
 from zantara_pipeline.storage.engine import open_engine
@@ -74,7 +72,9 @@ def _add(con: Any, rules: Rules, verdict: FileVerdict, examples: int) -> None:
     wanted = examples - len(verdict.failing_lines)
     if wanted > 0:
         failing = con.execute(_FAILING_SQL, [wanted]).fetchall()
-        verdict.failing_lines += [{"line": line, "event": event, "reasons": reasons} for line, event, reasons in failing]
+        verdict.failing_lines += [
+            {"line": line, "event": event, "reasons": reasons} for line, event, reasons in failing
+        ]
 
 
 _REASONS_SQL = """

@@ -25,8 +25,10 @@ REASON_TYPE = "STRUCT(code VARCHAR, path VARCHAR, keyword VARCHAR, expected VARC
 
 # RFC 3339. The engine's own cast would also take 'infinity', 'epoch' and times without a zone.
 _RFC3339 = r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:?\d{2})"
-# The engine's JSON reader also takes NaN, Infinity and trailing commas; such lines are asked again of a strict parser.
-_NOT_STRICT = r"(?i)[:\[,]\s*[-+]?(nan|inf)|,\s*[}\]]"
+# The engine's JSON reader also takes trailing commas, NaN and Infinity; such lines are asked again of a strict parser.
+# (`nan` and `inf` in other spellings pass here and fail as numbers that are not finite.)
+_LAX = r"(regexp_matches(line, ',\s*[}\]]') OR contains(line, 'NaN') OR contains(line, 'Infinity'))"
+_ROWS_PER_FILE = 10**12
 _KEY_NAME = r"[A-Za-z_][A-Za-z0-9_.-]{0,63}"
 
 
@@ -48,7 +50,9 @@ class Judge:
 
     def __init__(self, con: duckdb.DuckDBPyConnection, rules: Rules) -> None:
         self.con, self.rules = con, rules
-        self.checks: dict[str, list[SqlCheck]] = {name: compile_checks(event) for name, event in rules.plan.events.items()}
+        self.checks: dict[str, list[SqlCheck]] = {
+            name: compile_checks(event) for name, event in rules.plan.events.items()
+        }
         categories = [(name, event.consent_category) for name, event in rules.plan.events.items()]
         con.execute("CREATE TEMP TABLE categories (event VARCHAR, category VARCHAR)")
         if categories:
@@ -58,9 +62,9 @@ class Judge:
         self._shapes: dict[int, list[Reason]] = {}
 
     def load(self, lines: pa.Table) -> pa.Array:
-        """Load a batch (reader.BATCH_SCHEMA); returns the user ids whose consent statements were not asked for yet."""
+        """Parse a batch (reader.BATCH_SCHEMA); returns the user ids whose consent statements were not asked for yet."""
         self.con.register("arrow_lines", lines)
-        self.con.execute("CREATE OR REPLACE TEMP TABLE lines AS SELECT *, NOT bad_bytes AND json_valid(line) AS valid FROM arrow_lines")
+        self.con.execute(self._parse_sql)
         self.con.unregister("arrow_lines")
         self._refuse_lax_json()
         self.con.execute(_NEW_USERS_SQL)
@@ -68,10 +72,10 @@ class Judge:
         return self.con.sql("SELECT user_id FROM new_users").to_arrow_table().column(0)
 
     def _refuse_lax_json(self) -> None:
-        suspects = self.con.execute("SELECT rowid, line FROM lines WHERE valid AND regexp_matches(line, ?)", [_NOT_STRICT]).fetchall()
+        suspects = self.con.execute("SELECT row_id, line FROM parsed WHERE lax").fetchall()
         wrong = [row_id for row_id, line in suspects if not _is_strict_json(line)]
         if wrong:
-            self.con.execute("UPDATE lines SET valid = false WHERE rowid IN (SELECT unnest(?))", [wrong])
+            self.con.execute("UPDATE parsed SET stage = 'unparsable' WHERE row_id IN (SELECT unnest(?))", [wrong])
 
     def forget_users(self) -> None:
         """Drop the statements held for the users seen so far (they are kept over the batches of one commit only)."""
@@ -89,8 +93,9 @@ class Judge:
 
     def judge(self) -> None:
         """Give every line of the loaded batch its stage, its reasons and its typed values."""
-        self.con.execute(self._parse_sql)
-        self.con.execute("DROP TABLE lines")
+        for purpose in self.rules.plan.purposes:
+            self.con.execute(_deny_sql(purpose))
+        self.con.execute(_suppress_sql(self.rules.plan))
         self._judge_shapes()
         for name, event in self.rules.plan.events.items():
             self.con.execute(_typed_sql(event, self.checks[name]))
@@ -99,7 +104,7 @@ class Judge:
     def _judge_shapes(self) -> None:
         """One structural verdict per distinct shape: the types of one sample row stand for all rows of the shape."""
         seen = self.con.execute(
-            "SELECT shape_key, min(row_id) FROM parsed WHERE stage = 'candidate' GROUP BY shape_key"
+            "SELECT shape_key, min(row_id) FROM parsed WHERE stage = 'accepted' GROUP BY shape_key"
         ).fetchall()
         new = [row_id for key, row_id in seen if key not in self._shapes]
         if new:
@@ -122,7 +127,6 @@ class Judge:
         times = ", ".join(f"CASE WHEN {condition} THEN {reason} END" for condition, reason in _time_rules(self.rules))
         self.con.execute(_FAILED_SQL.format(value_reasons=value_reasons, reason_type=REASON_TYPE, times=times))
         self.con.execute("UPDATE parsed SET stage = 'quarantined' WHERE row_id IN (SELECT row_id FROM failed)")
-        self.con.execute("UPDATE parsed SET stage = 'accepted' WHERE stage = 'candidate'")
 
 
 def _is_strict_json(line: str) -> bool:
@@ -147,63 +151,71 @@ def _parse_sql(rules: Rules) -> str:
     """
     plan, purposes = rules.plan, rules.plan.purposes
     texts = ("event_id", "event", "timestamp", "received_at", *ENVELOPE_STRINGS)
-    envelope: dict[str, Any] = {name: "VARCHAR" for name in texts}
-    envelope["context"] = {name: "VARCHAR" for name in CONTEXT_KEYS}
-    envelope["consent"] = {name: "VARCHAR" for name in purposes}
+    envelope: dict[str, Any] = dict.fromkeys(texts, "VARCHAR")
+    envelope["context"] = dict.fromkeys(CONTEXT_KEYS, "VARCHAR")
+    envelope["consent"] = dict.fromkeys(purposes, "VARCHAR")
     paths = _sql_list(declared_paths(plan))
     says = "".join(
         f", coalesce(types[{i}] = 'BOOLEAN', false) AS says_{p}, coalesce(types[{i}] = 'BOOLEAN' AND e.consent.{p} = 'true', false) "
         f"AS event_consent_{p}"
         for p, i in ((p, _index(plan, f"$.consent.{p}")) for p in purposes)
     )
-    flags = "".join(
-        f", event_consent_{p} AND coalesce(list_filter(said_{p}, lambda x: x.effective_from <= "
-        f"coalesce(occurred_at, 'infinity'::TIMESTAMPTZ))[-1].status, 'granted') = 'granted' AS consent_{p}"
-        for p in purposes
-    )
-    granted = " ".join(f"WHEN {quote(p)} THEN consent_{p}" for p in purposes)
+    consents = "".join(f", event_consent_{p} AS consent_{p}" for p in purposes)
+    granted = " ".join(f"WHEN {quote(p)} THEN event_consent_{p}" for p in purposes)
     return f"""
         CREATE OR REPLACE TEMP TABLE parsed AS
         WITH objects AS (
-            SELECT rowid AS row_id, file_no, line_no, line, coalesce(CASE WHEN valid THEN json_type(line) END = 'OBJECT', false) AS is_object
-            FROM lines
+            SELECT file_no, line_no, line, file_no::BIGINT * {_ROWS_PER_FILE} + line_no AS row_id,
+                coalesce(NOT bad_bytes AND CASE WHEN json_valid(line) THEN json_type(line) END = 'OBJECT', false) AS is_object
+            FROM arrow_lines
         ), read AS (
-            SELECT *, CASE WHEN is_object THEN json_type(line, {paths}) END AS types,
+            SELECT *, is_object AND {_LAX} AS lax,
+                CASE WHEN is_object THEN json_type(line, {paths}) END AS types,
                 CASE WHEN is_object THEN len(json_keys(line)) END AS keys,
                 CASE WHEN is_object THEN len(json_keys(line, '$.properties')) END AS property_keys,
                 CASE WHEN is_object THEN json_transform(line, '{json.dumps(envelope)}') END AS e
             FROM objects
         ), named AS (
-            SELECT row_id, file_no, line_no, line, is_object, e, e.user_id AS uid,
+            SELECT row_id, file_no, line_no, line, lax, is_object, e, e.user_id AS uid,
                 CASE WHEN types[{ENVELOPE.index("event") + 1}] = 'VARCHAR' THEN e.event END AS event,
                 hash(types, keys, property_keys) AS shape_hash,
                 {_time("timestamp")} AS occurred_at, {_time("received_at")} AS stated_received_at{says}
             FROM read
-        ), consented AS (
-            SELECT named.*, hash(shape_hash, named.event) AS shape_key,
-                coalesce(categories.category, {quote(plan.privacy.unknown_event_category)}) AS category{flags}
-            FROM named
-            LEFT JOIN categories ON categories.event = named.event
-            LEFT JOIN ({_said_sql(purposes)}) AS said ON said.user_id = named.uid
+        ), known AS (
+            SELECT named.*, coalesce(categories.category, {quote(plan.privacy.unknown_event_category)}) AS category
+            FROM named LEFT JOIN categories ON categories.event = named.event
         )
-        SELECT *, coalesce(stated_received_at, occurred_at) AS received_at, e.received_at IS NULL AS received_at_missing,
+        SELECT *, hash(shape_hash, event) AS shape_key{consents},
+            coalesce(stated_received_at, occurred_at) AS received_at, e.received_at IS NULL AS received_at_missing,
             coalesce(stated_received_at - occurred_at > INTERVAL {rules.late_after_hours} HOUR, false) AS is_late,
             {_time_problem(rules)} AS time_problem,
             CASE WHEN NOT is_object THEN 'unparsable'
                 WHEN NOT CASE category {granted} ELSE false END THEN 'suppressed'
-                ELSE 'candidate' END AS stage
-        FROM consented
+                ELSE 'accepted' END AS stage
+        FROM known
     """
 
 
-def _said_sql(purposes: Sequence[str]) -> str:
-    """Per user the company ledger's statements per purpose in time order (most people have one); denied last on a tie."""
-    lists = "".join(
-        f", list({{effective_from: effective_from, status: status}} ORDER BY effective_from, status DESC) "
-        f"FILTER (purpose = {quote(p)}) AS said_{p}"
-        for p in purposes
-    )
-    return f"SELECT user_id{lists} FROM statements WHERE origin = 'ledger' GROUP BY user_id"
+def _deny_sql(purpose: str) -> str:
+    """Take a consent back where the company's ledger said denied when the event occurred (or at all, without a time).
+
+    Touches denied rows only; most people have one statement, and most say granted.
+    """
+    return f"""
+        UPDATE parsed SET consent_{purpose} = false
+        FROM (
+            SELECT user_id, list({{effective_from: effective_from, status: status}} ORDER BY effective_from, status DESC) AS said
+            FROM statements WHERE origin = 'ledger' AND purpose = {quote(purpose)}
+            GROUP BY user_id HAVING bool_or(status = 'denied')
+        ) AS heard
+        WHERE heard.user_id = parsed.uid AND parsed.consent_{purpose}
+            AND list_filter(said, lambda x: x.effective_from <= coalesce(occurred_at, 'infinity'::TIMESTAMPTZ))[-1].status = 'denied'
+    """
+
+
+def _suppress_sql(plan: TrackingPlan) -> str:
+    granted = " ".join(f"WHEN {quote(p)} THEN consent_{p}" for p in plan.purposes)
+    return f"UPDATE parsed SET stage = 'suppressed' WHERE stage = 'accepted' AND NOT CASE category {granted} ELSE false END"
 
 
 def _index(plan: TrackingPlan, path: str) -> int:
@@ -226,8 +238,14 @@ def _time_rules(rules: Rules) -> list[tuple[str, str]]:
     format_name = "RFC 3339 date-time with zone"
     late = f"at most {rules.max_lateness_days} days after timestamp"
     return [
-        ("occurred_at IS NULL AND e.timestamp IS NOT NULL", _reason("bad_timestamp", "$.timestamp", "format", format_name, "string")),
-        ("stated_received_at IS NULL AND e.received_at IS NOT NULL", _reason("bad_timestamp", "$.received_at", "format", format_name, "string")),
+        (
+            "occurred_at IS NULL AND e.timestamp IS NOT NULL",
+            _reason("bad_timestamp", "$.timestamp", "format", format_name, "string"),
+        ),
+        (
+            "stated_received_at IS NULL AND e.received_at IS NOT NULL",
+            _reason("bad_timestamp", "$.received_at", "format", format_name, "string"),
+        ),
         (
             "occurred_at > stated_received_at + INTERVAL 24 HOUR",
             _reason("future_timestamp", "$.timestamp", "formatMaximum", "at most 24 hours after received_at", "string"),
@@ -250,13 +268,23 @@ def _typed_sql(event: EventPlan, checks: Sequence[SqlCheck]) -> str:
 
     Numbers are read as text first, so that one too large for its type is a reason and not a silent null.
     """
-    texts = json.dumps({"properties": {name: "VARCHAR" for name in event.properties} or "JSON"})
+    texts = json.dumps({"properties": dict.fromkeys(event.properties, "VARCHAR") or "JSON"})
     casts, ranges = [], []
     for name, prop in event.properties.items():
         target = SQL_TYPES[prop.type]
-        casts.append(f't."{name}" AS "{name}"' if prop.type == "string" else f'try_cast(t."{name}" AS {target}) AS "{name}"')
+        casts.append(
+            f't."{name}" AS "{name}"' if prop.type == "string" else f'try_cast(t."{name}" AS {target}) AS "{name}"'
+        )
         if prop.type != "string":
-            ranges.append(SqlCheck(f"$.properties.{name}", "out_of_range", "type", target, f'("{name}" IS NOT NULL OR t."{name}" IS NULL)'))
+            ranges.append(
+                SqlCheck(
+                    f"$.properties.{name}",
+                    "out_of_range",
+                    "type",
+                    target,
+                    f'("{name}" IS NOT NULL OR t."{name}" IS NULL)',
+                )
+            )
     rules = [*ranges, *checks]
     every = " AND ".join(f"coalesce({rule.passes}, true)" for rule in rules) or "true"
     found = ", ".join(
@@ -268,7 +296,7 @@ def _typed_sql(event: EventPlan, checks: Sequence[SqlCheck]) -> str:
         CREATE OR REPLACE TEMP TABLE "typed_{event.event}" AS
         WITH texts AS (
             SELECT row_id, json_transform(line, '{texts}').properties AS t
-            FROM parsed WHERE stage = 'candidate' AND event = {quote(event.event)}
+            FROM parsed WHERE stage = 'accepted' AND event = {quote(event.event)}
         ), typed AS (SELECT row_id, t{"".join(", " + cast for cast in casts)} FROM texts),
         judged AS (SELECT *, {every} AS ok FROM typed)
         SELECT * EXCLUDE (t), CASE WHEN NOT ok THEN
@@ -284,8 +312,8 @@ def _json_type(event: EventPlan, path: str) -> str:
 
 _NEW_USERS_SQL = """
     CREATE OR REPLACE TEMP TABLE new_users AS
-    SELECT DISTINCT user_id FROM (SELECT CASE WHEN valid THEN json_extract_string(line, '$.user_id') END AS user_id FROM lines)
-    WHERE user_id IS NOT NULL AND user_id NOT IN (SELECT user_id FROM known_users)
+    SELECT DISTINCT uid AS user_id FROM parsed ANTI JOIN known_users ON known_users.user_id = parsed.uid
+    WHERE uid IS NOT NULL
 """
 
 _FAILED_SQL = """
@@ -297,7 +325,7 @@ _FAILED_SQL = """
         FROM parsed p
         LEFT JOIN bad_shapes s USING (shape_key)
         LEFT JOIN value_reasons v USING (row_id)
-        WHERE p.stage = 'candidate' AND (s.shape_key IS NOT NULL OR v.row_id IS NOT NULL OR p.time_problem)
+        WHERE p.stage = 'accepted' AND (s.shape_key IS NOT NULL OR v.row_id IS NOT NULL OR p.time_problem)
     )
     SELECT row_id, list_concat(
         structural,
@@ -310,7 +338,8 @@ _FAILED_SQL = """
 def unknown_keys_sql(plan: TrackingPlan) -> str:
     """SQL over failed rows: the names of undeclared keys per level, shortened to what cannot hold a personal value."""
     cases = " ".join(
-        f"WHEN {quote(name)} THEN {_sql_list(sorted(event.properties))}::VARCHAR[]" for name, event in plan.events.items()
+        f"WHEN {quote(name)} THEN {_sql_list(sorted(event.properties))}::VARCHAR[]"
+        for name, event in plan.events.items()
     )
     safe = f"CASE WHEN regexp_full_match(k, '{_KEY_NAME}') THEN k ELSE '(unreadable name)' END"
     return f"""

@@ -39,12 +39,18 @@ heard as (
         ledger.status as ledger_status,
         event.status as event_status
     from moments
-    asof left join (select * from voices where origin = 'ledger') as ledger
+    asof left join (
+        select * from voices
+        where origin = 'ledger'
+    ) as ledger
         on
             moments.user_id = ledger.user_id
             and moments.purpose = ledger.purpose
             and moments.effective_from >= ledger.effective_from
-    asof left join (select * from voices where origin = 'event') as event
+    asof left join (
+        select * from voices
+        where origin = 'event'
+    ) as event
         on
             moments.user_id = event.user_id
             and moments.purpose = event.purpose

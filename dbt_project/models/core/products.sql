@@ -1,13 +1,37 @@
 -- One row per product of the catalogue or of the events; the catalogue wins, the latest event fills what it lacks.
 with seen as (
     {% for event in ['product_view', 'add_to_cart', 'purchase'] %}
-        select product_id, category, brand, price, currency, occurred_at, event_id from {{ ref('stg_lake__' ~ event) }}
-        union all
+    select
+        product_id,
+        category,
+        brand,
+        price,
+        currency,
+        occurred_at,
+        event_id
+    from {{ ref('stg_lake__' ~ event) }}
+    union all
     {% endfor %}
-    select product_id, category, null as brand, price, currency, occurred_at, event_id from {{ ref('stg_lake__refund') }}
+    select
+        product_id,
+        category,
+        null as brand,
+        price,
+        currency,
+        occurred_at,
+        event_id
+    from {{ ref('stg_lake__refund') }}
     {% for event in ['rating', 'item_tag', 'recommendation_exposed', 'recommendation_clicked'] %}
-        union all
-        select product_id, null, null, null, null, occurred_at, event_id from {{ ref('stg_lake__' ~ event) }}
+    union all
+    select
+        product_id,
+        null,
+        null,
+        null,
+        null,
+        occurred_at,
+        event_id
+    from {{ ref('stg_lake__' ~ event) }}
     {% endfor %}
 ),
 

@@ -1,17 +1,17 @@
 -- What people did with products, where they allowed personalization when it happened and still do.
 with signals as (
     {% for event in ['product_view', 'add_to_cart', 'purchase', 'refund', 'item_tag'] %}
-        select
-            event_id,
-            '{{ event }}' as event,
-            occurred_at,
-            user_id,
-            product_id,
-            consent_personalization,
-            cast(null as double) as rating,
-            cast(null as double) as rating_scaled
-        from {{ ref('stg_lake__' ~ event) }}
-        union all
+    select
+        event_id,
+        '{{ event }}' as event,
+        occurred_at,
+        user_id,
+        product_id,
+        consent_personalization,
+        cast(null as double) as rating,
+        cast(null as double) as rating_scaled
+    from {{ ref('stg_lake__' ~ event) }}
+    union all
     {% endfor %}
     select
         event_id,

@@ -1,6 +1,8 @@
 -- One row per landed file: what became of its rows. rows_in is the sum of the four outcomes.
 with duplicates as (
-    select source, count(*) as duplicates
+    select
+        source,
+        count(*) as duplicates
     from {{ ref('int_events__indexed') }}
     where is_duplicate
     group by source

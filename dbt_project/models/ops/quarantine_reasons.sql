@@ -3,6 +3,6 @@ select
     event,
     code,
     path,
-    sum("rows") as "rows"
+    sum(rows) as rows
 from {{ source('state', 'quarantine_reasons') }}
 group by event, code, path

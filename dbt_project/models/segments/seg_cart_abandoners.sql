@@ -1,12 +1,18 @@
 -- People who put a product into the cart within the last {{ var('cart_abandoner_days') }} days and did not buy it since.
 with carts as (
-    select user_id, product_id, occurred_at
+    select
+        user_id,
+        product_id,
+        occurred_at
     from {{ ref('interactions') }}
     where event = 'add_to_cart' and {{ within_days('occurred_at', var('cart_abandoner_days')) }}
 ),
 
 purchases as (
-    select user_id, product_id, occurred_at
+    select
+        user_id,
+        product_id,
+        occurred_at
     from {{ ref('interactions') }}
     where event = 'purchase'
 )

@@ -1,8 +1,14 @@
 -- People whose purchases minus refunds of the last {{ var('high_spender_days') }} days reach {{ var('high_spender_min') }}.
 with money as (
-    select event_id, price * coalesce(quantity, 1) as amount from {{ ref('stg_lake__purchase') }}
+    select
+        event_id,
+        price * coalesce(quantity, 1) as amount
+    from {{ ref('stg_lake__purchase') }}
     union all
-    select event_id, -price * abs(coalesce(quantity, 1)) as amount from {{ ref('stg_lake__refund') }}
+    select
+        event_id,
+        -price * abs(coalesce(quantity, 1)) as amount
+    from {{ ref('stg_lake__refund') }}
 ),
 
 spent as (

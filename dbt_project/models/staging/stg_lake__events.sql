@@ -1,5 +1,3 @@
-{{ config(materialized='view') }}
-
 select * exclude (is_duplicate)
 from {{ ref('int_events__indexed') }}
 where not is_duplicate

@@ -1,6 +1,7 @@
 """Assets of experiments: moments, the scorecard, and the alerts that follow from it."""
 
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -8,8 +9,15 @@ from zantara_pipeline.experiments import build_moments, build_scorecard, load_ex
 from zantara_pipeline.orchestration.alert_ledger import alert_ledger
 from zantara_pipeline.orchestration.pipeline import Pipeline
 
-_COMMON = {"group_name": "experiments", "owners": ["experimentation@example.com"], "pool": "warehouse", "kinds": {"duckdb"}}
-_METRIC_EVENTS = [["staging", f"stg_lake__{name}"] for name in ("purchase", "page_timing", "app_crashed", "session_started")]
+_COMMON: dict[str, Any] = {
+    "group_name": "experiments",
+    "owners": ["experimentation@example.com"],
+    "pool": "warehouse",
+    "kinds": {"duckdb"},
+}
+_METRIC_EVENTS = [
+    ["staging", f"stg_lake__{name}"] for name in ("purchase", "page_timing", "app_crashed", "session_started")
+]
 KINDS = ("srm", "cuped_absent", "cuped_below_floor", "guardrail_harm")
 
 

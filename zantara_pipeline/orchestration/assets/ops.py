@@ -1,12 +1,14 @@
 """Assets that close a run: alerts in the warehouse, the published copy, the report."""
 
+from typing import Any
+
 import dagster as dg
 
 from zantara_pipeline.orchestration.alert_ledger import alert_ledger
 from zantara_pipeline.orchestration.pipeline import Pipeline
 from zantara_pipeline.storage.engine import publish
 
-_COMMON = {"group_name": "ops", "owners": ["data-platform@example.com"]}
+_COMMON: dict[str, Any] = {"group_name": "ops", "owners": ["data-platform@example.com"]}
 
 
 @dg.asset(

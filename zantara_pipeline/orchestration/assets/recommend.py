@@ -1,13 +1,21 @@
 """Assets of the recommender: the model, its offline metrics, everybody's list."""
 
+from typing import Any
+
 import dagster as dg
 
 from zantara_pipeline.orchestration.pipeline import Pipeline
-from zantara_pipeline.recommend import load_champion, load_config, train_and_evaluate, write_offline_metrics, write_recommendations
+from zantara_pipeline.recommend import (
+    load_champion,
+    load_config,
+    train_and_evaluate,
+    write_offline_metrics,
+    write_recommendations,
+)
 from zantara_pipeline.settings import PROJECT_ROOT
 from zantara_pipeline.storage.revision import git_revision
 
-_COMMON = {"group_name": "recommendations", "owners": ["growth-data@example.com"], "pool": "warehouse"}
+_COMMON: dict[str, Any] = {"group_name": "recommendations", "owners": ["growth-data@example.com"], "pool": "warehouse"}
 
 
 @dg.asset(
@@ -43,7 +51,9 @@ def model(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline
 def offline_metrics(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
     bundle = load_champion(pipeline.home.mlflow)
     with pipeline.warehouse() as con:
-        rows = write_offline_metrics(con, load_config(pipeline.settings.contract_dirs), bundle, as_of=pipeline.as_of(context))
+        rows = write_offline_metrics(
+            con, load_config(pipeline.settings.contract_dirs), bundle, as_of=pipeline.as_of(context)
+        )
     return dg.MaterializeResult(metadata={"rows": rows})
 
 
@@ -55,10 +65,14 @@ def offline_metrics(context: dg.AssetExecutionContext, pipeline: dg.ResourcePara
     "Grain: user_id, rank. Read by the serving application.",
     **_COMMON,
 )
-def user_recommendations(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
+def user_recommendations(
+    context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
+) -> dg.MaterializeResult:
     bundle = load_champion(pipeline.home.mlflow)
     with pipeline.warehouse() as con:
-        result = write_recommendations(con, load_config(pipeline.settings.contract_dirs), bundle, as_of=pipeline.as_of(context))
+        result = write_recommendations(
+            con, load_config(pipeline.settings.contract_dirs), bundle, as_of=pipeline.as_of(context)
+        )
     return dg.MaterializeResult(
         metadata={"users": result.users, "rows": result.rows, "note": result.note, **result.users_by_model}
     )

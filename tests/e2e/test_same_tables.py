@@ -1,0 +1,85 @@
+"""The same input gives the same tables, whichever way a home came to it: again, rebuilt, moved, or in three steps."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from pipeline_homes import (
+    alert_facts,
+    assert_same_home,
+    assert_same_tables,
+    copy_home,
+    model_versions,
+    published,
+    unfinished_training_runs,
+    warehouse,
+    zantara,
+)
+
+pytestmark = pytest.mark.e2e
+
+
+def test_a_lost_warehouse_is_restored(small_home: Path, tmp_path: Path, alerting: dict[str, str]) -> None:
+    home = copy_home(small_home, tmp_path / "home")
+    warehouse(home).unlink()
+    published(home).unlink()
+    zantara(home, "run", env=alerting)
+    assert_same_home(small_home, home)
+    assert model_versions(home) == model_versions(small_home)
+    shutil.rmtree(home)
+
+
+def test_a_copied_home_works_at_its_new_place(small_home: Path, tmp_path: Path, alerting: dict[str, str]) -> None:
+    """The first place is gone when the copy runs, so that no absolute path can help."""
+    first, second = copy_home(small_home, tmp_path / "first"), tmp_path / "else" / "where"
+    zantara(first, "run", env=alerting)
+    report = (first / "data" / "reports" / "index.html").read_bytes()
+    second.parent.mkdir()
+    copy_home(first, second)
+    shutil.rmtree(first)
+
+    from zantara_pipeline.recommend import load_champion
+
+    champion = load_champion(second / "mlflow")
+    assert champion is not None and champion.served_model in ("lightfm", "popularity")
+    zantara(second, "run", env=alerting)
+    assert_same_home(small_home, second)
+    assert model_versions(second) == model_versions(small_home) == 1
+    assert (second / "data" / "reports" / "index.html").read_bytes() == report
+    shutil.rmtree(second)
+
+
+# History is what happened when: in three runs people came and went, and alerts were raised, at three clocks.
+TELLS_WHEN = ("segments.membership_history", "ops.alerts")
+
+
+def test_three_steps_equal_one(small_home: Path, three_steps: Path) -> None:
+    """Days 1 to 30, 31 to 50, the rest and one held-back file of day 20: late events and duplicates cross every cut."""
+    assert_same_home(small_home, three_steps, besides=TELLS_WHEN)
+    assert alert_facts(three_steps) == alert_facts(small_home) != []
+
+
+def test_three_steps_know_the_same_members_now(small_home: Path, three_steps: Path) -> None:
+    import duckdb
+
+    current = (
+        "SELECT segment, entity_type, entity_id FROM segments.membership_history WHERE exited_at IS NULL ORDER BY ALL"
+    )
+    found = []
+    for home in (small_home, three_steps):
+        with duckdb.connect(str(published(home)), read_only=True) as con:
+            found.append(con.execute(current).fetchall())
+    assert found[0] == found[1] != []
+
+
+def test_a_day_without_files_changes_nothing(three_steps: Path, tmp_path: Path, alerting: dict[str, str]) -> None:
+    home = copy_home(three_steps, tmp_path / "home")
+    done = zantara(home, "run", env=alerting)
+    assert_same_tables(published(three_steps), published(home))
+    assert_same_tables(warehouse(three_steps), warehouse(home))
+    assert model_versions(home) == model_versions(three_steps)
+    assert unfinished_training_runs(home) == 0
+    assert done.err == ""
+    shutil.rmtree(home)

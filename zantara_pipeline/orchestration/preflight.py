@@ -1,0 +1,46 @@
+"""Reading every contract before a run takes anything: a typo must be found first, not after the events are in.
+
+Belongs here: which contracts a run needs, and files of an overlay that nothing reads. Does not belong here: what a
+contract means (each domain's own loader says what is wrong, with file, line and key).
+"""
+
+from fnmatch import fnmatch
+from pathlib import Path
+
+from zantara_pipeline.alerts import load_alerts_config
+from zantara_pipeline.contracts_io import PACKAGED, overlay_files
+from zantara_pipeline.errors import InputError
+from zantara_pipeline.experiments import load_experiments
+from zantara_pipeline.recommend import load_config
+from zantara_pipeline.settings import Settings
+from zantara_pipeline.tracking.plan import load_plan
+
+# What the loaders below look for; a file of an overlay with another name would be ignored without a word.
+KNOWN_FILES = ("tracking_plan/*.yaml", "experiments/*.yaml", "recommendation.yaml", "privacy.yaml", "alerts.yaml")
+
+
+def check_contracts(settings: Settings) -> None:
+    """Load tracking plan, privacy, experiments, recommendation and alerts as the steps will.
+
+    Raises
+    ------
+    InputError : the first thing wrong, with file, line and key; a YAML file of the overlay that nothing reads.
+    """
+    folders = settings.contract_dirs
+    if settings.contracts is not None:
+        _refuse_unread(settings.contracts)
+    load_plan(folders)
+    load_experiments([folder / "experiments" for folder in folders])
+    load_config(folders)
+    load_alerts_config(overlay_files(folders, "alerts.yaml")["alerts.yaml"])
+
+
+def _refuse_unread(overlay: Path) -> None:
+    for path in sorted(p for p in overlay.rglob("*") if p.suffix in (".yaml", ".yml")):
+        name = path.relative_to(overlay).as_posix()
+        if not any(fnmatch(name, known) and name.count("/") == known.count("/") for known in KNOWN_FILES):
+            raise InputError(
+                "nothing reads a contract of this name",
+                path,
+                f"name it like those in {PACKAGED.name}/: {', '.join(KNOWN_FILES)}",
+            )

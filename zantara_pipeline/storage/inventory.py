@@ -1,0 +1,267 @@
+"""The inventory of stores: every file below a home belongs to one entry, which says whose it is and how it ends.
+
+Belongs here: the list of stores, and naming files that none of them explains. Does not belong here: carrying out
+retention or erasure (privacy/ and tracking/ do that, following this list).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Literal
+
+Access = Literal["restricted", "internal", "export"]
+"""restricted: may hold statements about single people, for those who run the pipeline; internal: for colleagues with
+a need to know; export: made to be handed out."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """One place where data is kept.
+
+    Parameters
+    ----------
+    name : what people call it.
+    paths : globs below the home; `*` stays within one folder level, `**` crosses levels.
+    holds : what is in it.
+    owner : who answers for it.
+    access : who may read it; see Access.
+    retention : how long it is kept.
+    erasure : how one person is removed from it; for stores without people, why there is nothing to remove.
+    """
+
+    name: str
+    paths: tuple[str, ...]
+    holds: str
+    owner: str
+    access: Access
+    retention: str
+    erasure: str
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        return re.compile("|".join(_regex(path) for path in self.paths))
+
+    def explains(self, relative: str) -> bool:
+        """Does this store own the file with this path below the home (with forward slashes)?"""
+        return self._pattern.fullmatch(relative) is not None
+
+
+_PLATFORM, _GROWTH, _PRIVACY = "data-platform@example.com", "growth-data@example.com", "privacy@example.com"
+_REBUILT = "rebuilt by every run from the lake and the ledgers: gone once those no longer hold the person"
+_NOBODY = "holds nothing about a person"
+
+STORES: tuple[Store, ...] = (
+    Store(
+        name="landing",
+        paths=("data/landing/**", "data/.landing.unfinished/**"),
+        holds="events, items and consent as they landed (and, for a simulated shop, truth.json)",
+        owner=_GROWTH,
+        access="restricted",
+        retention="until whoever landed a file removes it; a run needs a file once",
+        erasure="remove or rewrite the landed files",
+    ),
+    Store(
+        name="accepted events",
+        paths=("data/lake/accepted/event=*/received_date=*/*.parquet",),
+        holds="typed events that passed the plan, with the ids of their people",
+        owner=_GROWTH,
+        access="restricted",
+        retention="unlimited until a retention rule is declared",
+        erasure="rewrite the files of the days that hold the person",
+    ),
+    Store(
+        name="quarantine",
+        paths=("data/lake/quarantine/received_date=*/*.parquet",),
+        holds="events that failed the plan, with reasons and their payload, for replay",
+        owner=_GROWTH,
+        access="restricted",
+        retention="unlimited until a retention rule is declared",
+        erasure="rewrite the files of the days that hold the person",
+    ),
+    Store(
+        name="ingest in progress",
+        paths=("data/lake/.incoming/**",),
+        holds="what a commit writes beside the lake",
+        owner=_PLATFORM,
+        access="restricted",
+        retention="the next ingest finishes or drops it",
+        erasure="run an ingest",
+    ),
+    Store(
+        name="items",
+        paths=("data/lake/items/items.parquet", "data/lake/items/items.new"),
+        holds="the catalogue as last landed",
+        owner=_GROWTH,
+        access="internal",
+        retention="replaced by the next catalogue",
+        erasure=_NOBODY,
+    ),
+    Store(
+        name="unparsable lines",
+        paths=("data/restricted/unparsable/*.parquet",),
+        holds="lines that are not JSON, kept apart for repair; what is in them is unknown",
+        owner=_PRIVACY,
+        access="restricted",
+        retention="privacy.yaml: unparsable_expiry_days after receipt (tracking/restricted.py)",
+        erasure="cannot be searched for a person; remove the files or wait for their expiry",
+    ),
+    Store(
+        name="state ledger",
+        paths=("data/state/ledger.db", "data/state/ledger.db-*"),
+        holds="consent statements, ingested files, reasons, segment entries and exits",
+        owner=_PRIVACY,
+        access="restricted",
+        retention="unlimited: it cannot be computed again",
+        erasure="delete the person's rows of consent and membership, then VACUUM",
+    ),
+    Store(
+        name="alert ledger",
+        paths=("data/state/alerts.db", "data/state/alerts.db-*"),
+        holds="alerts and their deliveries",
+        owner=_PLATFORM,
+        access="internal",
+        retention="unlimited",
+        erasure=_NOBODY,
+    ),
+    Store(
+        name="warehouse",
+        paths=("data/warehouse.duckdb", "data/warehouse.duckdb.wal"),
+        holds="all tables of the last run",
+        owner=_PLATFORM,
+        access="restricted",
+        retention="one run",
+        erasure=_REBUILT + "; the file itself is deleted first, because a dropped row's bytes stay in it",
+    ),
+    Store(
+        name="published copy",
+        paths=("data/published.duckdb", "data/published.duckdb.new", "data/published.duckdb.new.wal"),
+        holds="read-only tables for analysts, sensors and read verbs",
+        owner=_PLATFORM,
+        access="internal",
+        retention="one run",
+        erasure=_REBUILT,
+    ),
+    Store(
+        name="scratch",
+        paths=("data/scratch/**", "data/.probe-*"),
+        holds="what the engine spills while it works",
+        owner=_PLATFORM,
+        access="restricted",
+        retention="one run",
+        erasure="delete the folder's content",
+    ),
+    Store(
+        name="orchestrator",
+        paths=("data/dagster/**",),
+        holds="runs, logs and schedules of Dagster",
+        owner=_PLATFORM,
+        access="internal",
+        retention="90 days for schedule ticks; runs until deleted in the UI",
+        erasure=_NOBODY,
+    ),
+    Store(
+        name="dbt",
+        paths=(
+            "data/dbt/target/**",
+            "data/dbt/parse-*/**",
+            "data/dbt/docs/**",
+            "data/dbt/docs.html*",
+            "data/dbt/logs/**",
+        ),
+        holds="compiled models, documentation and logs of dbt",
+        owner=_PLATFORM,
+        access="internal",
+        retention="replaced by the next build",
+        erasure=_NOBODY,
+    ),
+    Store(
+        name="run log",
+        paths=("data/logs/*.log",),
+        holds="what the steps of the last run printed",
+        owner=_PLATFORM,
+        access="internal",
+        retention="one run",
+        erasure=_NOBODY,
+    ),
+    Store(
+        name="alert outbox",
+        paths=("data/alerts/outbox.jsonl",),
+        holds="delivered alerts, one JSON line each",
+        owner=_PLATFORM,
+        access="internal",
+        retention="until whoever reads it removes it",
+        erasure=_NOBODY,
+    ),
+    Store(
+        name="report",
+        paths=("data/reports/index.html", "data/reports/index.html.new"),
+        holds="aggregates of the last run",
+        owner=_GROWTH,
+        access="export",
+        retention="one run",
+        erasure=_NOBODY,
+    ),
+    Store(
+        name="home lock",
+        paths=("data/home.lock",),
+        holds="who is writing here now",
+        owner=_PLATFORM,
+        access="internal",
+        retention="while somebody writes",
+        erasure=_NOBODY,
+    ),
+    Store(
+        name="model registry",
+        paths=("mlflow/mlflow.db*",),
+        holds="training runs, metrics and model versions",
+        owner=_GROWTH,
+        access="internal",
+        retention="unlimited",
+        erasure=_NOBODY,
+    ),
+    Store(
+        name="model artifacts",
+        paths=("mlflow/artifacts/**", "mlflow/staging/**"),
+        holds="the recommender's versions: ids and embeddings of people and products",
+        owner=_GROWTH,
+        access="restricted",
+        retention="unlimited",
+        erasure="delete the versions that hold the person, then train again",
+    ),
+    Store(
+        name="notes of the repository",
+        paths=("data/README.md", "mlflow/README.md"),
+        holds="what these folders are for",
+        owner=_PLATFORM,
+        access="export",
+        retention="part of the source",
+        erasure=_NOBODY,
+    ),
+)
+
+
+def unexplained(home: Path) -> list[str]:
+    """Files below <home>/data and <home>/mlflow that no store explains, as sorted paths below the home."""
+    return sorted(path for path in _files(home) if store_of(path) is None)
+
+
+def store_of(relative: str) -> Store | None:
+    """The store that owns a path below the home (with forward slashes); None: unexplained."""
+    return next((store for store in STORES if store.explains(relative)), None)
+
+
+def _files(home: Path) -> Iterator[str]:
+    for top in ("data", "mlflow"):
+        for path in (home / top).rglob("*"):
+            if path.is_symlink() or not path.is_dir():
+                yield path.relative_to(home).as_posix()
+
+
+@lru_cache
+def _regex(glob: str) -> str:
+    parts = {"**": ".+", "*": "[^/]*"}
+    return "".join(parts.get(part) or re.escape(part) for part in re.split(r"(\*\*|\*)", glob))

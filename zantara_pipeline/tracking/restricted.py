@@ -1,0 +1,67 @@
+"""Expiry of the restricted store: lines that could not be parsed go after a few days of the run's clock.
+
+Such a line cannot state a consent, so it is kept only as long as somebody may repair its sender.
+
+Belongs here: how old a stored file is, and removing it. Does not belong here: writing the store (ingest.py), the number
+of days (contracts/privacy.yaml).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from zantara_pipeline.storage.home import Home
+from zantara_pipeline.storage.ledger import Ledger
+
+
+def purge_unparsable(home: Home, as_of: datetime, days: int) -> int:
+    """Delete files of data/restricted/unparsable that are older than `days` at `as_of`; returns how many.
+
+    Age follows the clock of the run and never the disk's: a file's lines were received by the latest `received_at` of
+    its commit. A commit in which nothing was accepted has none; it counts as received when the ledger's clock stood
+    where it did as that commit was taken (the latest `received_at` of earlier commits), or, if it was the first, at the
+    next one that came. While no commit has any `received_at`, what remains is the wall clock at which it was taken. A
+    file of a commit that the ledger doesn't know has no age: it goes.
+
+    Parameters
+    ----------
+    as_of : the clock of the run, with zone.
+    days : whole days that a line is kept (privacy.unparsable_expiry_days).
+    """
+    files = sorted((home.restricted / "unparsable").glob("*.parquet"))
+    if not files:
+        return 0
+    received = _received(Ledger(home.state / "ledger.db"))
+    limit = as_of.astimezone(UTC) - timedelta(days=days)
+    expired = [path for path in files if _commit(path) not in received or received[_commit(path)] < limit]
+    for path in expired:
+        path.unlink(missing_ok=True)
+    return len(expired)
+
+
+def _commit(path: Path) -> str:
+    """Files are named <commit>-<part>.parquet."""
+    return path.stem.rpartition("-")[0]
+
+
+def _received(ledger: Ledger) -> dict[str, datetime]:
+    """When the lines of each commit had been received, on the pipeline's clock."""
+    with ledger.read() as db:
+        rows = db.execute(_COMMITS_SQL).fetchall()
+    return {
+        commit: datetime.fromisoformat(own or before or after or taken) for commit, own, before, after, taken in rows
+    }
+
+
+# Times are UTC text with microseconds, so that max() and min() of the text are those of the time.
+_COMMITS_SQL = """
+    WITH commits AS (
+        SELECT commit_id, max(max_received_at) AS own, max(ingested_at) AS taken FROM ingested_files GROUP BY commit_id
+    )
+    SELECT c.commit_id, c.own,
+        (SELECT max(e.own) FROM commits e WHERE e.taken < c.taken) AS before,
+        (SELECT l.own FROM commits l WHERE l.taken > c.taken AND l.own IS NOT NULL ORDER BY l.taken LIMIT 1) AS after,
+        c.taken
+    FROM commits c
+"""
