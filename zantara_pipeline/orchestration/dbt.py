@@ -4,6 +4,7 @@ Belongs here: translating dbt nodes into assets and calling dbt. Does not belong
 """
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -100,6 +101,16 @@ def ensure_manifest(pipeline: Pipeline) -> Path:
         path.unlink()
     target.rmdir()
     return pipeline.manifest
+
+
+def column_descriptions(manifest: Path) -> dict[tuple[str, str], dict[str, str]]:
+    """(schema, table) -> column -> description, of every model."""
+    nodes = json.loads(manifest.read_text(encoding="utf-8"))["nodes"].values()
+    return {
+        (node["schema"], node["name"]): {name: column["description"] for name, column in node["columns"].items()}
+        for node in nodes
+        if node["resource_type"] == "model"
+    }
 
 
 def dbt_resource(pipeline: Pipeline) -> DbtCliResource:

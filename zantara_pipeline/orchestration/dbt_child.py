@@ -3,11 +3,19 @@
 Killing Dagster orphans dbt, and an orphaned dbt keeps the warehouse locked, so that the next run fails.
 """
 
+import sys
+
 
 def main() -> None:
     from zantara_pipeline.storage.home import die_with_parent
 
     die_with_parent()
+    if sys.argv[1:] == ["--version"]:
+        # dagster-dbt asks before every build; dbt takes 4 CPU seconds to say it.
+        from importlib.metadata import version
+
+        print(f"Core:\n  - installed: {version('dbt-core')}")
+        return
     from dbt.cli.main import cli
 
     cli()

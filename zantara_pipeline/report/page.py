@@ -67,12 +67,20 @@ def render_page(run: RunSummary) -> str:
 <h1>What the last run found</h1>
 <p class="sub">{as_of}; {words.count(run.files)} event file{"" if run.files == 1 else "s"} ingested so far.
 Times are UTC.</p>
+{_lacks(run)}
 {sections}
 {_next()}
 </main>
 </body>
 </html>
 """
+
+
+def _lacks(run: RunSummary) -> str:
+    if not run.lacks:
+        return ""
+    items = "".join(f"<li>{escape(said)}</li>" for said in run.lacks)
+    return f"<section><h2>What this shop does not have</h2><ul>{items}</ul></section>"
 
 
 def _events(run: RunSummary) -> str:
@@ -200,15 +208,20 @@ def _experiment(run: RunSummary, experiment_id: str) -> str:
     roles = run.scorecard(experiment_id)
     scores = [score for role, rows in roles.items() if role != "srm" for score in rows]
     has_lift = any(score.lift is not None for score in scores)
-    split = "".join(
-        f"<p>Split: {_mark(score.verdict)} (chi-square p = {words.p_value(score)}"
-        f"{'' if score.n is None else f', {words.count(score.n)} units'}).</p>"
-        for score in roles.get("srm", [])
-    )
+    split = _split(roles.get("srm", []))
     plot = plots.forest(experiment_id, scores) if has_lift else ""
     columns = ("metric", "verdict", "lift [interval]", "p", "variant", "value", "control", "role", "method")
     table = _table(columns, [_score_row(score) for score in scores], numbers=[2, 3, 5, 6]) if scores else ""
     return f"<h3>{escape(experiment_id)}</h3>{split}{plot}{table}"
+
+
+def _split(scores: Sequence[Score]) -> str:
+    """One test for all variants; each variant's row repeats its p-value and has its own units."""
+    if not scores:
+        return ""
+    units = ", ".join(f"{escape(s.variant)} {words.count(s.n)}" for s in scores if s.n is not None)
+    first = scores[0]
+    return f"<p>Split: {_mark(first.verdict)} (chi-square p = {words.p_value(first)}; units: {units}).</p>"
 
 
 def _score_row(score: Score) -> list[str]:

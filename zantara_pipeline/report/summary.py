@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import duckdb
 
 from zantara_pipeline.errors import InputError
+from zantara_pipeline.report.lacking import lacking
 
 Row = TypeVar("Row")
 
@@ -126,6 +127,7 @@ class RunSummary:
     """What the published tables say; empty tuples where a table is empty or absent.
 
     as_of is the clock of the published tables (UTC); null when nothing has been published with one.
+    lacks says what the shop does not have.
     """
 
     as_of: datetime | None
@@ -136,6 +138,7 @@ class RunSummary:
     served_by: tuple[ServedBy, ...]
     scores: tuple[Score, ...]
     alerts: tuple[AlertRow, ...]
+    lacks: tuple[str, ...] = ()
 
     @property
     def files(self) -> int:
@@ -252,6 +255,7 @@ def summary(published: Path) -> RunSummary:
             served_by=_read(con, ServedBy, "recommendations.user_recommendations", _SERVED_BY),
             scores=_read(con, Score, "experiments.scorecard", _SCORES),
             alerts=_read(con, AlertRow, "ops.alerts", _ALERTS),
+            lacks=lacking(con),
         )
     finally:
         con.close()

@@ -24,10 +24,11 @@ def render_terminal(summary: RunSummary, console: Console, report: Path | None =
     table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for lines in (_events, _segments, _recommendations, _experiments, _alerts):
+    for lines in (_events, _segments, _recommendations, _experiments, _alerts, _lacks):
+        before = table.row_count
         lines(summary, table)
-        table.add_section()
-        table.add_row()
+        if table.row_count > before:
+            table.add_row()
     console.print(table)
     _where_next(console, report)
 
@@ -80,7 +81,7 @@ def _experiments(summary: RunSummary, table: Table) -> None:
     for index, experiment in enumerate(summary.experiments):
         line = Text(experiment, style="bold")
         roles = summary.scorecard(experiment)
-        for score in roles.get("srm", []):
+        for score in roles.get("srm", [])[:1]:  # one test for all variants, repeated in each one's row
             line.append(f"\n  split: p {words.p_value(score)} ", style="not bold").append(_verdict(score))
         for role in ("primary", "guardrail"):
             for score in roles.get(role, []):
@@ -104,6 +105,11 @@ def _alerts(summary: RunSummary, table: Table) -> None:
         _row(table, "", Text(f"{alert.severity}: {alert.subject}: {alert.message}", style=style))
     if len(summary.open_alerts) > _MOST_ALERTS:
         _row(table, "", f"and {len(summary.open_alerts) - _MOST_ALERTS} more in the report")
+
+
+def _lacks(summary: RunSummary, table: Table) -> None:
+    for index, said in enumerate(summary.lacks):
+        _row(table, "" if index else "this shop has", said)
 
 
 def _where_next(console: Console, report: Path | None) -> None:

@@ -152,9 +152,32 @@ def write_tables(
     if rows:
         con.executemany(f"INSERT INTO segments.catalog VALUES ({', '.join('?' * 12)})", rows)
     con.execute(_HISTORY_SQL)
+    for column, text in _COMMENTS.items():
+        con.execute(f"COMMENT ON COLUMN segments.{column} IS '{text}'")
     con.execute("COMMIT")
     return {row[0]: row[9] for row in rows}
 
+
+_COMMENTS = {
+    "catalog.segment": "Name of the segment; its members are in segments.<name>.",
+    "catalog.description": "Who is in it.",
+    "catalog.owner": "Who answers for it.",
+    "catalog.purpose": "What it is for.",
+    "catalog.legal_basis": "Legal basis of using it.",
+    "catalog.entity": "What a member is: user, session, device or organisation.",
+    "catalog.ttl_days": "Nobody stays longer than this without qualifying again.",
+    "catalog.access_level": "Who may read it: restricted, internal, export.",
+    "catalog.min_size": "Size below which it says something about single people.",
+    "catalog.size": "Members now.",
+    "catalog.refreshed_at": "Clock of the run that built it (UTC).",
+    "catalog.sql": "The SELECT of the model.",
+    "membership_history.segment": "Segment.",
+    "membership_history.entity_type": "What a member is.",
+    "membership_history.entity_id": "Member.",
+    "membership_history.entered_at": "Clock of the run that first saw the member (UTC).",
+    "membership_history.exited_at": "Clock of the run that no longer did (UTC); null: still a member.",
+    "membership_history.exit_reason": "rule: no longer qualifies; consent_withdrawn: no longer allowed.",
+}
 
 _CATALOG_SQL = """
     CREATE OR REPLACE TABLE segments.catalog (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,11 +49,16 @@ def warehouse(home: Home, *, threads: int, memory_limit: str) -> Iterator[duckdb
         con.close()
 
 
-def publish(home: Home, *, threads: int, memory_limit: str) -> Path:
+Descriptions = Mapping[tuple[str, str], Mapping[str, str]]
+"""(schema, table) -> column -> what it means."""
+
+
+def publish(home: Home, *, threads: int, memory_limit: str, descriptions: Descriptions | None = None) -> Path:
     """Swap in a fresh read-only copy of the warehouse for analysts, sensors and read verbs.
 
     Views over the lake become tables of the copy, so that a reader needs no access to the lake; the internal
-    schemas (`lake`, `state`, `staging`) stay behind.
+    schemas (`lake`, `state`, `staging`) stay behind. Columns carry their descriptions as comments: those of the
+    warehouse, and `descriptions` for the rest.
     """
     beside = home.published.with_suffix(".duckdb.new")
     beside.unlink(missing_ok=True)
@@ -64,6 +69,7 @@ def publish(home: Home, *, threads: int, memory_limit: str) -> Path:
         for schema, table in con.execute(_PUBLISHED_RELATIONS).fetchall():
             con.execute(f'CREATE SCHEMA IF NOT EXISTS p."{schema}"')
             con.execute(f'CREATE TABLE p."{schema}"."{table}" AS FROM w."{schema}"."{table}"')
+        _comment(con, descriptions or {})
         con.execute("DETACH p")
     finally:
         con.close()
@@ -73,6 +79,23 @@ def publish(home: Home, *, threads: int, memory_limit: str) -> Path:
     beside.replace(home.published)
     return home.published
 
+
+def _comment(con: duckdb.DuckDBPyConnection, descriptions: Descriptions) -> None:
+    for schema, table, column, comment in con.execute(_COLUMNS).fetchall():
+        text = comment or descriptions.get((schema, table), {}).get(column)
+        if text:
+            con.execute(
+                f'COMMENT ON COLUMN p."{schema}"."{table}"."{column}" IS \'{text.replace(chr(39), chr(39) * 2)}\''
+            )
+
+
+_COLUMNS = """
+    SELECT c.schema_name, c.table_name, c.column_name, w.comment
+    FROM duckdb_columns() AS c
+    JOIN duckdb_columns() AS w USING (schema_name, table_name, column_name)
+    WHERE c.database_name = 'p' AND w.database_name = 'w'
+    ORDER BY ALL
+"""
 
 _PUBLISHED_RELATIONS = """
     SELECT table_schema, table_name FROM information_schema.tables

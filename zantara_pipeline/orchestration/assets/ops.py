@@ -5,6 +5,7 @@ from typing import Any
 import dagster as dg
 
 from zantara_pipeline.orchestration.alert_ledger import alert_ledger
+from zantara_pipeline.orchestration.dbt import column_descriptions
 from zantara_pipeline.orchestration.pipeline import Pipeline
 from zantara_pipeline.storage.engine import publish
 
@@ -40,7 +41,12 @@ def build_closing_assets(published_inputs: list[dg.AssetKey]) -> list[dg.AssetsD
     )
     def published(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
         s = pipeline.settings
-        path = publish(pipeline.home, threads=s.threads, memory_limit=s.memory_limit)
+        path = publish(
+            pipeline.home,
+            threads=s.threads,
+            memory_limit=s.memory_limit,
+            descriptions=column_descriptions(pipeline.manifest),
+        )
         return dg.MaterializeResult(metadata={"path": dg.MetadataValue.path(path), "bytes": path.stat().st_size})
 
     @dg.asset(
