@@ -9,8 +9,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from scipy import special
-
 from zantara_pipeline.statistics.estimates import Estimate
 from zantara_pipeline.statistics.tails import log_p_t
 
@@ -72,4 +70,6 @@ def _welch_df(variance_a: float, n_a: int, variance_b: float, n_b: int) -> float
 
 
 def _t_quantile(df: float, confidence: float) -> float:
+    from scipy import special  # half a second, paid only where a tail is asked for
+
     return float(special.stdtrit(df, (1 + confidence) / 2))

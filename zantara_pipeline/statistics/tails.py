@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import math
 
-from scipy import special
-
 _SMALLEST = 1e-290  # below it scipy's direct values lose digits, then underflow
 _TINY = 1e-300
 _EPSILON = 1e-16
@@ -25,6 +23,8 @@ def log_p_t(t: float, df: float) -> float:
     """
     if math.isnan(t) or df <= 0:
         return math.nan
+    from scipy import special  # half a second, paid only where a tail is asked for
+
     ratio = t * t / df
     a, x = df / 2, 1 / (1 + ratio)
     direct = float(special.betainc(a, 0.5, x))
@@ -38,6 +38,8 @@ def log_p_chi_square(statistic: float, df: int) -> float:
     """Natural log of the upper tail of chi-square: Q(df/2, x/2), Abramowitz & Stegun 26.4.19; far tail by 6.5.31."""
     if math.isnan(statistic) or df <= 0:
         return math.nan
+    from scipy import special  # half a second, paid only where a tail is asked for
+
     s, x = df / 2, statistic / 2
     direct = float(special.gammaincc(s, x))
     if direct > _SMALLEST:

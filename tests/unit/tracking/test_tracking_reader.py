@@ -36,7 +36,11 @@ def test_lines_and_numbers_do_not_depend_on_where_chunks_end(
 ) -> None:
     monkeypatch.setattr(reader, "CHUNK_BYTES", chunk)
     content = '{"a":"é€𝄞"}\r\n\n   \n{"b":2}\n\t\r\n[3]'.encode()
-    assert lines_of(write(tmp_path, content, name)) == [(1, '{"a":"é€𝄞"}', False), (4, '{"b":2}', False), (6, "[3]", False)]
+    assert lines_of(write(tmp_path, content, name)) == [
+        (1, '{"a":"é€𝄞"}', False),
+        (4, '{"b":2}', False),
+        (6, "[3]", False),
+    ]
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 8 * 2**20])

@@ -329,7 +329,7 @@ def test_an_event_name_that_is_a_person_is_not_repeated(tmp_path: Path) -> None:
 def test_a_second_denial_in_one_consent_object_is_heard(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
     line = json.dumps(event()).replace('"analytics": true', '"analytics": true, "analytics": false')
-    shop.land("a.jsonl", [line, line.replace("true, ", "false, ").replace("false, \"pers", "true, \"pers")])
+    shop.land("a.jsonl", [line, line.replace("true, ", "false, ").replace('false, "pers', 'true, "pers')])
     assert shop.ingest().total.accepted == 0
 
 
@@ -341,7 +341,7 @@ def test_properties_of_every_type_and_none_at_all(tmp_path: Path) -> None:
     (contracts / "order.yaml").write_text(
         "event: order\n" + head + "properties:\n"
         "  group: {type: boolean, description: d, required: true}\n"
-        "  select: {type: string, description: d, enum: [\"it's\", other]}\n"
+        '  select: {type: string, description: d, enum: ["it\'s", other]}\n'
         "  n: {type: integer, description: d, min: -3, max: 5}\n"
         "  maybe: {type: string, description: d, required: true, nullable: true}\n"
     )

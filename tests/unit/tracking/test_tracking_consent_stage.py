@@ -1,0 +1,170 @@
+"""Consent decides first: what the company's ledger says at the time of the event, and what is learnt from events."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from event_lines import BOTH, Shop, event
+
+from zantara_pipeline.tracking import ingest as ingest_module
+from zantara_pipeline.tracking import reader
+
+NO = {"analytics": False, "personalization": False}
+
+
+def said(hour: int, user: str = "u-1", **changes: Any) -> dict[str, Any]:
+    when = f"2026-03-01T{hour:02d}:00:00Z"
+    return event(event_id=f"e-{user}-{hour}", user_id=user, **{"timestamp": when, "received_at": when} | changes)
+
+
+def stamp(hour: int) -> str:
+    return f"2026-03-01T{hour:02d}:00:00.000000Z"
+
+
+def taken(shop: Shop, *lines: Any) -> list[str]:
+    shop.land("a.jsonl", lines)
+    shop.ingest()
+    stages = shop.stages("a.jsonl")
+    return [stages.get(number, "suppressed") for number in range(1, len(lines) + 1)]
+
+
+def test_denied_in_the_ledger_wins_over_a_granting_event(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    shop.consent(("u-1", "analytics", "denied", "2026-01-01T00:00:00Z"))
+    assert taken(shop, said(9), said(9, "u-2")) == ["suppressed", "accepted"]
+
+
+def test_granted_in_the_ledger_does_not_replace_a_missing_flag(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    shop.consent(("u-1", "analytics", "granted", "2026-01-01T00:00:00Z"))
+    assert taken(shop, said(9, consent=None), said(10, consent=NO)) == ["suppressed", "suppressed"]
+
+
+def test_the_ledger_holds_from_the_very_moment_on(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    shop.consent(
+        ("u-1", "analytics", "withdrawn", "2026-03-01T10:00:00Z"),
+        ("u-1", "analytics", "granted", "2026-03-01T12:00:00Z"),
+    )
+    before = said(9, timestamp="2026-03-01T09:59:59.999999Z")
+    assert taken(shop, before, said(10), said(11), said(12)) == ["accepted", "suppressed", "suppressed", "accepted"]
+
+
+def test_denied_wins_where_one_moment_has_both(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    when = "2026-03-01T10:00:00Z"
+    shop.consent(("u-1", "analytics", "granted", when), ("u-1", "analytics", "denied", when))
+    assert taken(shop, said(9), said(10)) == ["accepted", "suppressed"]
+
+
+def test_an_event_without_a_readable_time_meets_the_latest_statement(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    shop.consent(("u-1", "analytics", "denied", "2030-01-01T00:00:00Z"))
+    broken = {"timestamp": "?", "received_at": "2026-03-01T10:00:00Z"}
+    assert taken(shop, said(9, **broken), said(9, "u-2", **broken)) == ["suppressed", "quarantined"]
+
+
+def test_the_ledger_speaks_for_one_purpose(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    shop.consent(("u-1", "personalization", "denied", "2026-01-01T00:00:00Z"))
+    shown = event("recommendation_exposed", {"list_id": "l", "product_id": "p", "position": 1, "bundle_version": "1"})
+    assert taken(shop, said(9), shown) == ["accepted", "suppressed"]
+    (row,) = shop.accepted()
+    assert (row["consent_analytics"], row["consent_personalization"]) == (True, False)
+
+
+def test_the_ledger_reaches_every_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "CHUNK_BYTES", 300)
+    monkeypatch.setattr(ingest_module, "BATCH_BYTES", 1)
+    shop = Shop(tmp_path)
+    shop.consent(("u-1", "analytics", "denied", "2026-01-01T00:00:00Z"))
+    lines = [said(hour, user) for hour in (8, 9, 10) for user in ("u-1", "u-2")]
+    assert taken(shop, *lines) == ["suppressed", "accepted"] * 3
+
+
+def test_guests_have_no_ledger(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    shop.consent(("u-1", "analytics", "denied", "2026-01-01T00:00:00Z"))
+    assert taken(shop, said(9, user_id=None), said(10, user_id=..., anonymous_id="u-1")) == ["accepted", "accepted"]
+    assert shop.statements() == []
+
+
+def test_events_teach_changes_of_mind(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    taken(shop, said(8), said(9), said(10, consent=BOTH | {"personalization": False}), said(11), said(12))
+    assert [row[1:] for row in shop.statements()] == [
+        ("analytics", "granted", stamp(8)),
+        ("personalization", "granted", stamp(8)),
+        ("personalization", "denied", stamp(10)),
+        ("personalization", "granted", stamp(11)),
+    ]
+
+
+def test_a_withdrawal_is_learnt_from_a_line_that_is_dropped(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    assert taken(shop, said(8), said(9, consent=NO)) == ["accepted", "suppressed"]
+    assert {row[1:] for row in shop.statements()} >= {
+        ("analytics", "denied", stamp(9)),
+        ("personalization", "denied", stamp(9)),
+    }
+
+
+def test_only_a_boolean_is_a_statement(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    taken(
+        shop, *(said(8, consent=consent) for consent in (None, {}, "no", {"analytics": "false"}, {"analytics": None}))
+    )
+    assert shop.statements() == []
+
+
+def test_what_was_learnt_in_one_file_is_known_in_the_next(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    taken(shop, said(8))
+    shop.land("b.jsonl", [said(9)])
+    shop.ingest()
+    assert len(shop.statements()) == 2
+
+
+def latest(shop: Shop, purpose: str = "personalization") -> str:
+    """What u-1 said last, as the ledger tells it."""
+    return max((since, status) for user, said_of, status, since in shop.statements() if said_of == purpose)[1]
+
+
+@pytest.mark.parametrize(("first", "then"), [(NO, BOTH), (BOTH, NO)], ids=["withdrawal", "consent"])
+def test_what_was_said_last_holds_although_an_older_event_comes_with_it(tmp_path: Path, first: Any, then: Any) -> None:
+    # said: first at 8 (arrives late), then at 9, first again at 10
+    shop = Shop(tmp_path)
+    taken(shop, said(9, consent=then))
+    shop.land("b.jsonl", [said(8, consent=first), said(10, consent=first)])
+    shop.ingest()
+    assert latest(shop) == ("denied" if first is NO else "granted")
+
+
+@pytest.mark.parametrize(("always", "late"), [(NO, BOTH), (BOTH, NO)], ids=["withdrawal", "consent"])
+def test_what_was_said_last_holds_although_an_older_event_comes_after_it(
+    tmp_path: Path, always: Any, late: Any
+) -> None:
+    # said: the same at 8 and at 10, and in between at 9 the opposite, which arrives last
+    shop = Shop(tmp_path)
+    taken(shop, said(8, consent=always), said(10, consent=always))
+    shop.land("b.jsonl", [said(9, consent=late)])
+    shop.ingest()
+    assert latest(shop) == ("denied" if always is NO else "granted")
+
+
+def test_a_line_that_is_no_json_states_no_consent(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    line = (
+        '{"event_id":"e","user_id":"u-1","timestamp":"2026-03-01T08:00:00Z","consent":{"personalization":true},"x":NaN}'
+    )
+    assert taken(shop, line) == ["unparsable"]
+    assert shop.statements() == []
+
+
+def test_a_user_id_that_is_an_object_does_not_reach_the_consent_ledger(tmp_path: Path) -> None:
+    # the line is dropped, so nothing it carries may be kept
+    shop = Shop(tmp_path)
+    assert taken(shop, said(8, user_id={"email": "joe@example.com"}, consent=NO)) == ["suppressed"]
+    assert shop.statements() == []
