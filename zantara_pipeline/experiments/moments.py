@@ -4,8 +4,8 @@ Belongs here: the SQL from staged events to counts, sums and cross products, one
 here: estimates and tests on the moments (`scorecard`). User rows never leave DuckDB.
 
 Sums are exact: values are DECIMAL(19,4), products DECIMAL(38,8), cast to DOUBLE once at the end, because sums of DOUBLE
-differ from run to run with the order of threads. 19 digits, not 18: DuckDB keeps the product of two DECIMAL(18) in 64
-bits, which overflows from a revenue of 303,700 a unit.
+differ from run to run with the order of threads. 19 digits, not 18: DuckDB gives the product of two DECIMAL(18,4) 18
+digits again, and it overflows from a revenue of 100,000 a unit.
 """
 
 from __future__ import annotations

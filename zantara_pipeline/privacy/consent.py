@@ -123,13 +123,17 @@ def _statement(row: list[str], where: str, purposes: Collection[str]) -> Stateme
 
 
 def statements_of(ledger: Ledger, user_ids: pa.Array) -> pa.Table:
-    """All statements of some users (STATEMENT_SCHEMA): cost follows the users asked for, not the ledger's length."""
+    """All statements of some users (STATEMENT_SCHEMA): cost follows the users asked for, not the ledger's length.
+
+    Origin `seen` marks the latest word of each in events (tracking/observed.py).
+    """
     with ledger.read() as db:
         db.execute("PRAGMA temp_store = MEMORY")
         db.execute("CREATE TEMP TABLE wanted (user_id TEXT PRIMARY KEY) WITHOUT ROWID")
         db.executemany("INSERT OR IGNORE INTO wanted VALUES (?)", ((user,) for user in user_ids.to_pylist()))
         rows = db.execute(
-            "SELECT c.user_id, c.purpose, c.status, c.effective_from, c.origin FROM wanted JOIN consent c USING (user_id)"
+            "SELECT c.user_id, c.purpose, c.status, c.effective_from, c.origin FROM wanted JOIN consent c USING (user_id) "
+            "UNION ALL SELECT s.user_id, s.purpose, s.status, s.effective_from, 'seen' FROM wanted JOIN consent_seen s USING (user_id)"
         ).fetchall()
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(STATEMENT_SCHEMA)
     return pa.table([pa.array(column, type=pa.string()) for column in columns], schema=STATEMENT_SCHEMA)

@@ -27,6 +27,10 @@ CREATE TABLE IF NOT EXISTS consent (          -- one statement about one person 
     origin TEXT NOT NULL CHECK (origin IN ('ledger', 'event')),
     PRIMARY KEY (user_id, purpose, origin, effective_from, status)) WITHOUT ROWID;
 
+CREATE TABLE IF NOT EXISTS consent_seen (     -- the latest word of each person in events; a cache of `consent` that moves on
+    user_id TEXT NOT NULL, purpose TEXT NOT NULL, status TEXT NOT NULL, effective_from TEXT NOT NULL,
+    PRIMARY KEY (user_id, purpose)) WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS ingested_files (   -- one landed file, committed with its counts
     sha256 TEXT PRIMARY KEY, file TEXT NOT NULL, source TEXT NOT NULL, bytes INTEGER NOT NULL,
     rows_in INTEGER NOT NULL, unparsable INTEGER NOT NULL, suppressed INTEGER NOT NULL, quarantined INTEGER NOT NULL,

@@ -22,10 +22,11 @@ import duckdb
 import pyarrow as pa
 
 from zantara_pipeline.errors import InputError
-from zantara_pipeline.privacy.consent import append, statements_of, utc_text
+from zantara_pipeline.privacy.consent import statements_of, utc_text
 from zantara_pipeline.storage.engine import open_engine
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
+from zantara_pipeline.tracking.observed import ObservedConsent
 from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, TrackingPlan
 from zantara_pipeline.tracking.reader import BATCH_SCHEMA, LandedFile, identify, landed_paths, line_batches
 from zantara_pipeline.tracking.sql_checks import quote
@@ -154,9 +155,6 @@ def _ingest_group(sink: _Sink, judge: Judge, ledger: Ledger, group: list[LandedF
     sink.begin(hashlib.sha256("".join(file.sha256 for file in readable).encode()).hexdigest()[:16], readable)
     for _ in judged_batches(judge, readable, lambda users: statements_of(ledger, users)):
         sink.write()
-        observed = sink.observed_consent()
-        append(ledger, zip(*(column.to_pylist() for column in observed.columns), strict=True))
-        judge.learn(observed)
     sink.commit(ledger)
     result.touched_dates |= sink.dates
     for file, counts in zip(readable, sink.counts, strict=True):
@@ -234,6 +232,7 @@ class _Sink:
         self.first_dates: list[date | None] = [None] * len(files)
         self.dates: set[date] = set()
         self.reasons: Counter[tuple[int, str, str, str]] = Counter()
+        self.observed = ObservedConsent(self.con, self.plan)
         self.folder = self.home.incoming / commit_id
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
@@ -247,6 +246,7 @@ class _Sink:
             self._write_accepted(name)
         self._write_quarantine()
         self._write_unparsable()
+        self.observed.add_batch()
         self.part += 1
 
     def _count(self) -> None:
@@ -289,19 +289,11 @@ class _Sink:
     def _any(self, relation: str) -> bool:
         return self.con.execute(f"SELECT EXISTS (FROM {relation})").fetchall() == [(True,)]
 
-    def observed_consent(self) -> pa.Table:
-        """Changes of consent that the batch's events carry, suppressed ones too: a withdrawal must be learnt."""
-        says = " UNION ALL ".join(
-            f"SELECT uid AS user_id, {quote(p)} AS purpose, CASE WHEN event_consent_{p} THEN 'granted' ELSE 'denied' END AS status, "
-            f"occurred_at FROM parsed WHERE says_{p} AND uid IS NOT NULL AND occurred_at IS NOT NULL"
-            for p in self.plan.purposes
-        )
-        return self.con.sql(_OBSERVED_SQL.format(says=says)).to_arrow_table()
-
     def commit(self, ledger: Ledger) -> None:
         now = utc_text(datetime.now(UTC))
         with ledger.transaction() as db:
             db.execute("INSERT OR REPLACE INTO ingest_commits VALUES (?, 'staged')", [self.commit_id])
+            self.observed.save(db)
             db.executemany(f"INSERT INTO ingested_files VALUES ({', '.join('?' * 15)})", self._ledger_rows(now))
             db.executemany(
                 "INSERT OR REPLACE INTO quarantine_reasons VALUES (?, ?, ?, ?, ?)",
@@ -405,20 +397,4 @@ _REASONS_SQL = """
 
 _UNPARSABLE_SQL = """
     SELECT s.source, p.line_no, rtrim(p.line, chr(10) || chr(13)) AS line FROM parsed p JOIN sources s USING (file_no) WHERE p.stage = 'unparsable'
-"""
-
-# Only changes are kept: most people say the same with each of their events.
-_OBSERVED_SQL = """
-    WITH says AS ({says}),
-    known AS (SELECT user_id, purpose, status, effective_from FROM statements WHERE origin = 'event'),
-    changes AS (
-        SELECT user_id, purpose, status, occurred_at,
-            lag(status) OVER (PARTITION BY user_id, purpose ORDER BY occurred_at, status DESC) AS before
-        FROM says
-    )
-    SELECT c.user_id, c.purpose, c.status, strftime(c.occurred_at, '%Y-%m-%dT%H:%M:%S.%fZ') AS effective_from, 'event' AS origin
-    FROM changes c ASOF LEFT JOIN known k
-        ON k.user_id = c.user_id AND k.purpose = c.purpose AND c.occurred_at >= k.effective_from
-    WHERE (c.before IS NOT NULL AND c.before <> c.status) OR (c.before IS NULL AND k.status IS DISTINCT FROM c.status)
-    ORDER BY ALL
 """

@@ -1,7 +1,7 @@
 """The tracking plan: one YAML per event, parsed into typed values.
 
 Belongs here: the model of a plan and loading it with its overlay. Does not belong here: compiling it into checks
-(pandera_schema.py, sql_checks.py) or judging events (shapes.py, ingest.py).
+(pandera_schema.py, sql_checks.py) or judging events (shapes.py, verdict.py).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A million lines have a few dozen distinct shapes (JSON type of every declared pa
 verdict is made once per shape, in plain Python. It comes before any typed read, because typed JSON readers turn
 "53.0" into 53.0 and drop unknown keys without a word.
 
-Belongs here: shapes and structural reasons. Does not belong here: values (sql_checks.py) or consent (ingest.py).
+Belongs here: shapes and structural reasons. Does not belong here: values (sql_checks.py) or consent (verdict.py).
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ NO = {"analytics": False, "personalization": False}
 
 def said(hour: int, user: str = "u-1", **changes: Any) -> dict[str, Any]:
     when = f"2026-03-01T{hour:02d}:00:00Z"
-    return event(event_id=f"e-{user}-{hour}", user_id=user, **{"timestamp": when, "received_at": when} | changes)
+    usual = {"event_id": f"e-{user}-{hour}", "user_id": user, "timestamp": when, "received_at": when}
+    return event(**usual | changes)
 
 
 def stamp(hour: int) -> str:

@@ -1,0 +1,158 @@
+"""What events themselves say of consent, kept as changes: a withdrawal must be learnt, also from a suppressed event.
+
+Most people say the same with each of their events, so only changes are kept, and beside them the latest thing each
+person said. Without that latest word a late event would fail open: denied at 5, denied at 9 (no change, not kept), and
+then a late "granted" of 7 arrives: only the word of 9 says that the person still denies.
+
+Belongs here: finding those changes in judged batches and saving them with their commit. Does not belong here: what a
+consent permits (verdict.py) and consent over time (dbt, core.consent_history).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+import duckdb
+
+from zantara_pipeline.tracking.plan import TrackingPlan
+from zantara_pipeline.tracking.sql_checks import quote
+
+
+class ObservedConsent:
+    """Collects over the batches of one commit; works on the judge's temp tables `parsed` and `statements`."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, plan: TrackingPlan) -> None:
+        self.con = con
+        con.execute(
+            "CREATE OR REPLACE TEMP TABLE observed_changes (user_id VARCHAR, purpose VARCHAR, status VARCHAR, effective_from TIMESTAMPTZ)"
+        )
+        self._summary = _summary_sql(plan.purposes)
+        self._seen = _SEEN_SQL.format(latest=" UNION ALL ".join(_latest_sql(purpose) for purpose in plan.purposes))
+        self._says = " UNION ALL ".join(_says_sql(purpose) for purpose in plan.purposes)
+
+    def add_batch(self) -> None:
+        """Find what the judged batch changes, and let the next batch of the commit know it."""
+        self.con.execute(self._summary)
+        self.con.execute(_HEARD_SQL.format(says=self._says))
+        self.con.execute(_CHANGES_SQL)
+        self.con.execute("INSERT INTO observed_changes SELECT * FROM batch_changes")
+        self.con.execute("INSERT INTO statements SELECT *, 'event' FROM batch_changes")
+        self.con.execute(self._seen)
+        self.con.execute(_FORGET_SEEN_SQL)
+        self.con.execute("INSERT INTO statements SELECT *, 'seen' FROM batch_seen")
+
+    def save(self, db: sqlite3.Connection) -> None:
+        """Write changes and latest words in the commit's own transaction."""
+        changes = "SELECT user_id, purpose, status, {time} FROM observed_changes".format(
+            time=_TEXT.format("effective_from")
+        )
+        self._write(
+            db,
+            changes,
+            "INSERT OR IGNORE INTO consent (user_id, purpose, status, effective_from, origin) VALUES (?, ?, ?, ?, 'event')",
+        )
+        seen = "SELECT user_id, purpose, status, {time} FROM statements WHERE origin = 'seen'".format(
+            time=_TEXT.format("effective_from")
+        )
+        self._write(
+            db,
+            seen,
+            "INSERT OR REPLACE INTO consent_seen (user_id, purpose, status, effective_from) VALUES (?, ?, ?, ?)",
+        )
+
+    def _write(self, db: sqlite3.Connection, query: str, insert: str) -> None:
+        cursor = self.con.execute(f"{query} ORDER BY ALL")
+        rows: list[tuple[Any, ...]]
+        while rows := cursor.fetchmany(50_000):
+            db.executemany(insert, rows)
+
+
+def _summary_sql(purposes: Sequence[str]) -> str:
+    """Per person and purpose: first and last word, and whether both words were said. One pass over the batch."""
+    columns = "".join(
+        f", min(occurred_at) FILTER (says_{p}) AS first_{p}, max(occurred_at) FILTER (says_{p}) AS last_{p}, "
+        f"bool_or(says_{p} AND event_consent_{p}) AS yes_{p}, bool_or(says_{p} AND NOT event_consent_{p}) AS no_{p}"
+        for p in purposes
+    )
+    return f"""
+        CREATE OR REPLACE TEMP TABLE batch_words AS
+        SELECT uid AS user_id{columns} FROM parsed
+        WHERE uid IS NOT NULL AND occurred_at IS NOT NULL AND stage <> 'unparsable' GROUP BY uid
+    """
+
+
+def _latest_sql(purpose: str) -> str:
+    """The last word of everybody in the batch who said one thing only."""
+    return (
+        f"SELECT user_id, {quote(purpose)} AS purpose, CASE WHEN yes_{purpose} THEN 'granted' ELSE 'denied' END AS status, "
+        f"last_{purpose} AS occurred_at FROM batch_words WHERE first_{purpose} IS NOT NULL AND NOT (yes_{purpose} AND no_{purpose})"
+    )
+
+
+def _says_sql(purpose: str) -> str:
+    """Observations of one purpose that can change something.
+
+    Nothing of those who go on saying what they said last (nearly everybody, every day); the first and the last of
+    others who said one thing only; all of the rest.
+    """
+    name = quote(purpose)
+    status = f"CASE WHEN yes_{purpose} THEN 'granted' ELSE 'denied' END"
+    one_word = (
+        f"FROM batch_words ANTI JOIN statements s ON s.origin = 'seen' AND s.user_id = batch_words.user_id AND s.purpose = {name} "
+        f"AND s.status = {status} AND s.effective_from <= first_{purpose} "
+        f"WHERE first_{purpose} IS NOT NULL AND NOT (yes_{purpose} AND no_{purpose})"
+    )
+    return f"""
+        SELECT user_id, {name} AS purpose, {status} AS status, first_{purpose} AS occurred_at {one_word}
+        UNION ALL SELECT user_id, {name}, {status}, last_{purpose} {one_word} AND last_{purpose} <> first_{purpose}
+        UNION ALL
+        SELECT uid, {name}, CASE WHEN event_consent_{purpose} THEN 'granted' ELSE 'denied' END, occurred_at
+        FROM parsed SEMI JOIN batch_words b ON b.user_id = parsed.uid AND b.yes_{purpose} AND b.no_{purpose}
+        WHERE says_{purpose} AND stage <> 'unparsable' AND occurred_at IS NOT NULL
+    """
+
+
+_TEXT = "strftime({}, '%Y-%m-%dT%H:%M:%S.%fZ')"
+
+# What the batch says, and each of its people's latest word so far, which is one more observation.
+_HEARD_SQL = """
+    CREATE OR REPLACE TEMP TABLE heard AS
+    WITH says AS ({says})
+    FROM says
+    UNION ALL
+    SELECT s.user_id, s.purpose, s.status, s.effective_from
+    FROM statements s SEMI JOIN says ON says.user_id = s.user_id AND says.purpose = s.purpose
+    WHERE s.origin = 'seen'
+"""
+
+_CHANGES_SQL = """
+    CREATE OR REPLACE TEMP TABLE batch_changes AS
+    WITH known AS (SELECT user_id, purpose, status, effective_from FROM statements WHERE origin = 'event'),
+    ordered AS (
+        SELECT *, lag(status) OVER (PARTITION BY user_id, purpose ORDER BY occurred_at, status DESC) AS before FROM heard
+    )
+    SELECT DISTINCT o.user_id, o.purpose, o.status, o.occurred_at AS effective_from
+    FROM ordered o ASOF LEFT JOIN known k ON k.user_id = o.user_id AND k.purpose = o.purpose AND o.occurred_at >= k.effective_from
+    WHERE CASE WHEN o.before IS NULL THEN k.status IS DISTINCT FROM o.status ELSE o.before <> o.status END
+"""
+
+_FORGET_SEEN_SQL = """
+    DELETE FROM statements
+    WHERE origin = 'seen' AND (user_id, purpose) IN (SELECT (user_id, purpose) FROM batch_seen)
+"""
+
+# Denied wins where one moment has both.
+_SEEN_SQL = """
+    CREATE OR REPLACE TEMP TABLE batch_seen AS
+    WITH latest AS ({latest} UNION ALL FROM heard)
+    SELECT l.user_id, l.purpose, arg_max(l.status, (l.occurred_at, l.status = 'denied')) AS status, max(l.occurred_at) AS effective_from
+    FROM (
+        FROM latest
+        UNION ALL
+        SELECT s.user_id, s.purpose, s.status, s.effective_from FROM statements s
+        SEMI JOIN latest ON latest.user_id = s.user_id AND latest.purpose = s.purpose WHERE s.origin = 'seen'
+    ) AS l
+    GROUP BY l.user_id, l.purpose
+"""
