@@ -5,7 +5,7 @@ ZANTARA := .venv/bin/zantara
 export OPENBLAS_NUM_THREADS ?= 2
 export DO_NOT_TRACK := 1
 
-.PHONY: run test ui models docs bench lint clean-venv
+.PHONY: help run test ui models docs bench
 .DEFAULT_GOAL := help
 
 help: ## what can be done here

@@ -1,5 +1,6 @@
 """What Dagster loads. No logic: it puts the parts of orchestration/ together for one set of settings."""
 
+import sys
 from collections.abc import Callable
 
 import dagster as dg
@@ -12,7 +13,7 @@ from zantara_pipeline.orchestration.dbt import build_dbt_assets, dbt_resource
 from zantara_pipeline.orchestration.pipeline import Pipeline, pipeline_resource
 from zantara_pipeline.orchestration.schedules import daily_schedule
 from zantara_pipeline.orchestration.sensors import alert_sensor, landing_sensor
-from zantara_pipeline.settings import Settings, load_settings
+from zantara_pipeline.settings import Settings, dagster_home_is_set, load_settings
 
 
 def build_definitions(settings: Settings, say: Callable[[str, str], None] | None = None) -> dg.Definitions:
@@ -58,5 +59,10 @@ def build_definitions(settings: Settings, say: Callable[[str, str], None] | None
 def __getattr__(name: str) -> dg.Definitions:
     """`defs` for Dagster's loaders, made from the environment when they ask, not when this module is imported."""
     if name == "defs":
+        if not dagster_home_is_set():
+            print(
+                "zantara: Dagster runs without this home's instance (history, limits, no telemetry); better: make ui",
+                file=sys.stderr,
+            )
         return build_definitions(load_settings())
     raise AttributeError(name)

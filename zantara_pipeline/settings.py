@@ -6,6 +6,7 @@ Belongs here: names, types and defaults of what a person can set. Does not belon
 
 from __future__ import annotations
 
+import os
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -52,6 +53,11 @@ class Settings(BaseSettings):
     def contract_dirs(self) -> tuple[Path, ...]:
         """Packaged contracts first, the overlay (if any) last."""
         return (PACKAGED,) if self.contracts is None else (PACKAGED, self.contracts)
+
+
+def dagster_home_is_set() -> bool:
+    """Was Dagster started with an instance of its own? `make ui` sees to it; a bare `dagster dev` does not."""
+    return bool(os.environ.get("DAGSTER_HOME"))
 
 
 def load_settings(**overrides: object) -> Settings:

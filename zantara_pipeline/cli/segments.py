@@ -15,7 +15,8 @@ from zantara_pipeline.storage.home import Home
 
 app = typer.Typer(help="Segments.", no_args_is_help=True)
 
-_COLUMNS = ("segment", "size", "owner", "purpose", "legal_basis", "ttl_days", "access_level", "refreshed_at")
+_COLUMNS = ("segment", "size", "ttl_days", "owner", "purpose", "legal_basis", "entity", "access_level", "refreshed_at")
+_SHOWN = 4  # what fits 80 columns; --json has the rest
 
 
 @app.callback()
@@ -34,7 +35,7 @@ def list_segments(as_json: Annotated[bool, typer.Option("--json", help="Print as
     if as_json:
         print(json.dumps([dict(zip(_COLUMNS, row, strict=True)) for row in rows], default=str, indent=2))
         return
-    table = Table(*_COLUMNS, box=None)
+    table = Table(*_COLUMNS[:_SHOWN], box=None)
     for row in rows:
-        table.add_row(*(str(value) for value in row))
+        table.add_row(*(str(value) for value in row[:_SHOWN]))
     Console().print(table)

@@ -29,6 +29,7 @@ def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 3000) -> 
         "DAGSTER_HOME": str(render_instance(home)),
         "ZANTARA_HOME": str(home.root),
         "DO_NOT_TRACK": "1",
+        "PYTHONWARNINGS": "ignore",
     }
     os.chdir(PROJECT_ROOT)
     command = [str(_BIN / "dagster"), "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
@@ -43,12 +44,18 @@ def models(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000)
     from zantara_pipeline.registry import prepare
 
     place = prepare(Home(load_settings().home).create().mlflow)
-    environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    environment = os.environ | {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # else seven worker processes that nothing here uses
+    }
     command = [
         str(_BIN / "mlflow"),
         "server",
         "--backend-store-uri",
         place.uri,
+        "--default-artifact-root",
+        place.artifact_uri,
         "--host",
         "127.0.0.1",
         "--port",

@@ -15,6 +15,7 @@ from pathlib import Path
 import dagster as dg
 
 from zantara_pipeline.errors import InputError
+from zantara_pipeline.orchestration.dead_runs import PROCESS_TAG, clear_dead_runs, this_process
 from zantara_pipeline.orchestration.instance import open_instance
 from zantara_pipeline.settings import Settings
 from zantara_pipeline.storage.home import Home, home_lock
@@ -61,9 +62,12 @@ def _execute(settings: Settings, home: Home, say: Say, build: Callable[[Settings
     say("start", "preparing")
     definitions = build(settings, say)
     with open_instance(home) as instance:
+        clear_dead_runs(instance, home)
         say("done", "preparing")
         job = definitions.resolve_job_def("pipeline")
-        job.execute_in_process(instance=instance, run_config={"loggers": {"console": {}}})
+        job.execute_in_process(
+            instance=instance, run_config={"loggers": {"console": {}}}, tags={PROCESS_TAG: this_process()}
+        )
 
 
 def _translated(error: BaseException, home: Home, log: Path) -> Exception:

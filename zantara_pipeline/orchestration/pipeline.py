@@ -19,7 +19,7 @@ from zantara_pipeline.settings import PROJECT_ROOT, Settings
 from zantara_pipeline.storage.engine import warehouse
 from zantara_pipeline.storage.home import Home, home_lock
 from zantara_pipeline.storage.ledger import Ledger
-from zantara_pipeline.tracking.ingest import latest_received_at
+from zantara_pipeline.tracking.clock import is_live, latest_received_at
 from zantara_pipeline.tracking.plan import TrackingPlan, load_plan
 from zantara_pipeline.tracking.verdict import Rules
 
@@ -72,14 +72,20 @@ class Pipeline:
         return warehouse(self.home, threads=self.settings.threads, memory_limit=self.settings.memory_limit)
 
     def as_of(self, context: dg.AssetExecutionContext) -> datetime:
-        """The run's clock: ZANTARA_AS_OF, else the end of the run's partition, else the latest received_at seen."""
+        """The run's clock: ZANTARA_AS_OF, else the end of the run's partition, else the latest received_at seen.
+
+        In a home that holds history only (no file ever arrived soon after its events) no partition moves the clock past
+        the latest event: a nightly schedule over last year's data would expire everybody.
+        """
         if self.settings.as_of is not None:
             return self.settings.as_of.astimezone(UTC)
         tags = context.run.tags
         day = tags.get("dagster/asset_partition_range_end") or tags.get("dagster/partition")
-        if day:
-            return datetime.combine(date.fromisoformat(day) + timedelta(days=1), datetime.min.time(), UTC)
-        return latest_received_at(self.ledger) or NO_DATA_YET
+        latest = latest_received_at(self.ledger) or NO_DATA_YET
+        if not day:
+            return latest
+        end = datetime.combine(date.fromisoformat(day) + timedelta(days=1), datetime.min.time(), UTC)
+        return end if is_live(self.ledger) else min(end, latest)
 
 
 def pipeline_resource(settings: Settings) -> dg.ResourceDefinition:

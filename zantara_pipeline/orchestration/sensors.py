@@ -7,6 +7,7 @@ import dagster as dg
 
 from zantara_pipeline.alerts import deliver
 from zantara_pipeline.orchestration.alert_ledger import alert_ledger, alerts_config
+from zantara_pipeline.orchestration.dead_runs import clear_dead_runs
 from zantara_pipeline.orchestration.pipeline import Pipeline
 from zantara_pipeline.tracking.reader import untaken
 
@@ -25,6 +26,7 @@ def landing_sensor(pipeline: Pipeline, job: Any) -> dg.SensorDefinition:
         description="Starts a run when new event files have landed and are no longer being written.",
     )
     def new_files_landed(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        clear_dead_runs(context.instance, pipeline.home)
         if not pipeline.landing.exists():
             return dg.SensorResult(skip_reason="the landing folder does not exist yet")
         new = untaken(pipeline.landing, pipeline.ledger, settled_before=time.time() - SETTLED_SECONDS)

@@ -43,7 +43,7 @@ class Statement(NamedTuple):
 
 def utc_text(moment: datetime) -> str:
     """UTC, ISO 8601, always with microseconds."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"  # %Y does not pad
 
 
 def consent_files(place: Path) -> list[Path]:

@@ -22,7 +22,7 @@ _QUESTIONS = (
     (
         "core.consent_history",
         "SELECT count(*) = 0 FROM core.consent_history",
-        "no consent: nobody may be personalized for (give a ledger with CONSENT, or send consent with the events)",
+        "no consent: nobody may be personalized for (events must carry the consent under which they were sent)",
     ),
     (
         "experiments.scorecard",

@@ -100,7 +100,7 @@ def record_membership(
         for segment in segments:
             open_members = {row[0] for row in db.execute(_OPEN_SQL, [segment.name])}
             members = {row[0] for row in con.execute(f"SELECT entity_id FROM {segment.table}").fetchall()}
-            rows = [
+            rows: list[tuple[Any, ...]] = [
                 (segment.name, segment.meta.entity, entity, now, "enter", None)
                 for entity in sorted(members - open_members)
             ]
@@ -109,7 +109,10 @@ def record_membership(
             reasons = _exit_reasons(con, left)
             rows += [(segment.name, segment.meta.entity, entity, now, "exit", reasons[entity]) for entity in left]
             exited += len(left)
-            db.executemany("INSERT OR IGNORE INTO membership VALUES (?, ?, ?, ?, ?, ?)", rows)
+            db.executemany(
+                "INSERT INTO membership (segment, entity_type, entity_id, happened_at, change, exit_reason) VALUES (?, ?, ?, ?, ?, ?)",
+                rows,
+            )
     return MembershipChanges(entered, exited)
 
 

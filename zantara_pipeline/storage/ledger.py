@@ -45,9 +45,9 @@ CREATE TABLE IF NOT EXISTS ingest_commits (   -- write-ahead: what a batch of fi
     commit_id TEXT PRIMARY KEY, state TEXT NOT NULL CHECK (state IN ('staged', 'done')));
 
 CREATE TABLE IF NOT EXISTS membership (       -- one entry or exit of one entity
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,    -- order of things at one moment (two runs may share a clock)
     segment TEXT NOT NULL, entity_type TEXT NOT NULL, entity_id TEXT NOT NULL,
-    happened_at TEXT NOT NULL, change TEXT NOT NULL CHECK (change IN ('enter', 'exit')), exit_reason TEXT,
-    PRIMARY KEY (segment, entity_id, happened_at, change)) WITHOUT ROWID;
+    happened_at TEXT NOT NULL, change TEXT NOT NULL CHECK (change IN ('enter', 'exit')), exit_reason TEXT);
 """
 
 

@@ -68,6 +68,7 @@ class IngestResult:
 
     files: dict[str, FileCounts] = field(default_factory=dict)
     touched_dates: set[date] = field(default_factory=set)
+    quarantined_dates: set[date] = field(default_factory=set)
     known: int = 0
     refused: dict[str, str] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
@@ -157,6 +158,7 @@ def _ingest_group(sink: _Sink, judge: Judge, ledger: Ledger, group: list[LandedF
         sink.write()
     sink.commit(ledger)
     result.touched_dates |= sink.dates
+    result.quarantined_dates |= sink.quarantined_dates
     for file, counts in zip(readable, sink.counts, strict=True):
         result.files[file.name] = counts
 
@@ -231,6 +233,7 @@ class _Sink:
         self.counts = [FileCounts() for _ in files]
         self.first_dates: list[date | None] = [None] * len(files)
         self.dates: set[date] = set()
+        self.quarantined_dates: set[date] = set()
         self.reasons: Counter[tuple[int, str, str, str]] = Counter()
         self.observed = ObservedConsent(self.con, self.plan)
         self.folder = self.home.incoming / commit_id
@@ -255,7 +258,9 @@ class _Sink:
             if first is not None:
                 known = self.first_dates[number]
                 self.first_dates[number] = first if known is None else min(known, first)
-        self.dates |= {row[0] for row in self.con.execute(_DATES_SQL).fetchall()}
+        for name, stage in (("dates", "accepted"), ("quarantined_dates", "quarantined")):
+            found = self.con.execute(_DATES_SQL, [stage]).fetchall()
+            getattr(self, name).update(row[0] for row in found)
 
     def _copy(self, query: str, folder: Path, partition: str | None) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -333,13 +338,6 @@ def _move_in(home: Home, ledger: Ledger, commit_id: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def latest_received_at(ledger: Ledger) -> datetime | None:
-    """The pipeline's default clock: the latest received_at of any accepted event."""
-    with ledger.read() as db:
-        latest = db.execute("SELECT max(max_received_at) FROM ingested_files").fetchone()[0]
-    return None if latest is None else datetime.fromisoformat(latest)
-
-
 def accepted_sql(event: str, version: str, plan: TrackingPlan) -> str:
     """Accepted rows of one event as the lake's columns."""
     ids = ", ".join(f"p.e.{name} AS {name}" for name in ENVELOPE_STRINGS)
@@ -375,7 +373,7 @@ _COUNT_SQL = """
     FROM parsed GROUP BY file_no
 """
 
-_DATES_SQL = "SELECT DISTINCT received_at::DATE FROM parsed WHERE stage = 'accepted'"
+_DATES_SQL = "SELECT DISTINCT received_at::DATE FROM parsed WHERE stage = ? AND received_at IS NOT NULL"
 
 _QUARANTINE_SQL = f"""
     WITH named AS (

@@ -385,3 +385,12 @@ def test_every_event_of_the_plan_can_be_accepted(tmp_path: Path) -> None:
     assert {row["event_id"] for row in shop.accepted()} == set(PLAN.events)
     for row in shop.accepted():
         assert row["plan_version"] == PLAN.events[row["event_id"]].version
+
+
+@pytest.mark.parametrize("moment", ["0000-01-01T00:00:00Z", "0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-10:00"])
+def test_a_time_outside_the_calendar_costs_one_line(tmp_path: Path, moment: str) -> None:
+    shop = Shop(tmp_path)
+    shop.land("a.jsonl", [at(moment, ...), event()])
+    shop.ingest()
+    assert shop.stages("a.jsonl") == {1: "quarantined", 2: "accepted"}
+    assert shop.reasons() == {1: {("bad_timestamp", "$.timestamp")}}

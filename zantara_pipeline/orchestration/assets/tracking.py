@@ -79,6 +79,8 @@ def ingest_landed_files(
         context.log.warning(notice)
     for day in sorted(result.touched_dates):
         context.log_event(dg.AssetMaterialization(ACCEPTED, partition=day.isoformat()))
+    for day in sorted(result.quarantined_dates):
+        context.log_event(dg.AssetMaterialization(QUARANTINE, partition=day.isoformat()))
     told = "nothing new landed" if not result.files else f"{len(result.files)} new files"
     yield dg.MaterializeResult(
         ACCEPTED,

@@ -1,0 +1,199 @@
+"""The `zantara` command as people meet it: its own process, exit codes, one line for what is wrong, nothing but JSON for machines."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+from event_lines import event, text, viewed
+from pipeline_homes import zantara
+
+from zantara_pipeline.cli.app import app
+
+MIXED = [event(), viewed(price="5"), event(consent=None), "not json", viewed(shelf=1)]
+SECRET = "joe@example.com"
+
+
+def verbs(command: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        yield path
+    for name, sub in (inner or {}).items():
+        yield from verbs(sub, (*path, name))
+
+
+VERBS = sorted(verbs(typer.main.get_command(app)))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    path = tmp_path / "mixed.jsonl"
+    path.write_bytes(text(MIXED))
+    return path
+
+
+def test_the_verbs_that_are_promised_are_there() -> None:
+    promised = {("run",), ("simulate",), ("ui",), ("models",), ("docs",), ("events", "validate"), ("segments", "list")}
+    assert promised <= set(VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_help_says_what_a_verb_does_with_an_example(home: Path, verb: tuple[str, ...]) -> None:
+    done = zantara(home, *verb, "--help")
+    assert f"Example: zantara {' '.join(verb)}" in done.out
+    assert done.err == "" and not home.exists()
+
+
+def test_a_verb_that_there_is_not(home: Path) -> None:
+    assert zantara(home, "predict", code=2).only_line == "zantara: No such command 'predict'; see `zantara --help`"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["events", "validate"], "Missing argument 'file'"),
+        (["events", "validate", "a", "b"], "unexpected extra argument"),
+        (["segments", "list", "--xml"], "No such option: --xml"),
+        (["simulate", "--events", "many"], "Invalid value for '--events'"),
+    ],
+)
+def test_wrong_usage_is_one_line(home: Path, arguments: list[str], said: str) -> None:
+    line = zantara(home, *arguments, code=2).only_line
+    verb = " ".join(arguments[: 1 if arguments[0] == "simulate" else 2])
+    assert said in line and line.endswith(f"see `zantara {verb} --help`")
+
+
+def test_a_group_without_a_verb_shows_its_verbs(home: Path) -> None:
+    done = zantara(home, "events", code=2)
+    assert "validate" in done.out + done.err
+
+
+def test_validate_counts_and_names_lines_and_reasons(home: Path, mixed: Path) -> None:
+    done = zantara(home, "events", "validate", mixed, code=1)
+    first, *rest = done.out.splitlines()
+    assert first == f"{mixed}: 5 rows in, 1 accepted, 2 quarantined, 1 suppressed, 1 unparsable"
+    assert "  line 2: wrong_type $.properties.price (expected money, is string)" in rest
+    assert "  line 4: unparsable $ (expected a JSON object, is text)" in rest
+    assert "  line 5: unknown_key $.properties.shelf (expected declared properties only, is object)" in rest
+    assert done.err == "" and not home.exists()
+
+
+def test_validate_as_json(home: Path, mixed: Path) -> None:
+    done = zantara(home, "events", "validate", mixed, "--json", code=1)
+    told = json.loads(done.out)
+    counts = {"rows_in": 5, "accepted": 1, "quarantined": 2, "suppressed": 1, "unparsable": 1, "late": 0}
+    assert {name: told[name] for name in counts} == counts
+    assert [line["line"] for line in told["failing_lines"]] == [2, 4, 5]
+    price = {
+        "event": "product_view",
+        "code": "wrong_type",
+        "path": "$.properties.price",
+        "expected": "money",
+        "rows": 1,
+    }
+    assert price in told["reasons"]
+    assert done.err == ""
+
+
+def test_validate_names_as_many_lines_as_asked(home: Path, mixed: Path) -> None:
+    told = json.loads(zantara(home, "events", "validate", mixed, "--json", "--lines", "1", code=1).out)
+    assert [line["line"] for line in told["failing_lines"]] == [2] and told["quarantined"] == 2
+
+
+def test_validate_succeeds_where_nothing_is_wrong(home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "good.jsonl.gz"
+    path.write_bytes(gzip.compress(text([event(), event(consent=None)])))
+    assert "2 rows in, 1 accepted" in zantara(home, "events", "validate", path).out
+
+
+def test_validate_does_not_show_values(home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(text([viewed(brand=3, currency=SECRET), viewed(**{SECRET: 1}), f"{SECRET} broke the line"]))
+    for form in ([], ["--json"]):
+        done = zantara(home, "events", "validate", path, *form, code=1)
+        assert SECRET not in done.out + done.err
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["text", "json"])
+def test_a_file_that_cannot_be_validated_is_one_line(home: Path, tmp_path: Path, form: list[str]) -> None:
+    torn = tmp_path / "torn.jsonl.gz"
+    torn.write_bytes(gzip.compress(text([event()] * 500))[:-20])
+    for path, said in (
+        (torn, "truncated or damaged"),
+        (tmp_path / "no.jsonl", "no such file"),
+        (tmp_path, "no such file"),
+    ):
+        done = zantara(home, "events", "validate", path, *form, code=2)
+        assert said in done.only_line and str(path) in done.only_line
+        assert done.out == ""
+
+
+def test_a_slip_in_the_plan_is_one_line(home: Path, mixed: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "contracts" / "tracking_plan"
+    folder.mkdir(parents=True)
+    (folder / "ping.yaml").write_text("event: ping\nverison: 1-0-0\n")
+    env = {"ZANTARA_CONTRACTS": str(tmp_path / "contracts")}
+    line = zantara(home, "events", "validate", mixed, env=env, code=2).only_line
+    assert line == f"zantara: {folder / 'ping.yaml'}:2: key 'verison': unknown key; did you mean 'version'?"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ZANTARA_AS_OF", "yesterday"),
+        ("ZANTARA_AS_OF", "2026-03-01T00:00:00"),
+        ("ZANTARA_THREADS", "0"),
+        ("ZANTARA_MEMORY_LIMIT", "lots"),
+        ("ZANTARA_CONTRACTS", "/nowhere/at/all"),
+    ],
+)
+def test_a_bad_setting_is_named(home: Path, mixed: Path, name: str, value: str) -> None:
+    assert f"setting {name}" in zantara(home, "events", "validate", mixed, env={name: value}, code=2).only_line
+
+
+def test_segments_before_any_run_say_what_to_do(home: Path) -> None:
+    for form in ([], ["--json"]):
+        done = zantara(home, "segments", "list", *form, code=2)
+        assert done.only_line.endswith("nothing has been published here yet; run `zantara run` first")
+        assert done.out == ""
+
+
+def test_alerts_before_any_run_are_none(home: Path) -> None:
+    assert zantara(home, "alerts", "list").out.strip() == "no alerts"
+    assert json.loads(zantara(home, "alerts", "list", "--json").out) == []
+    assert json.loads(zantara(home, "alerts", "deliver", "--json").out)
+
+
+def test_simulate_prints_nothing_but_its_truth_under_json(home: Path, tmp_path: Path) -> None:
+    done = zantara(home, "simulate", "--events", "2000", "--seed", "3", "--out", tmp_path / "shop", "--json")
+    assert json.loads(done.out) == json.loads((tmp_path / "shop" / "truth.json").read_text())
+    assert "simulated" in done.err
+
+
+def test_simulating_over_somebody_elses_folder_is_refused(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "mine.txt").write_text("mine")
+    line = zantara(home, "simulate", "--events", "2000", "--out", tmp_path / "shop", code=2).only_line
+    assert str(tmp_path / "shop") in line
+    assert (tmp_path / "shop" / "mine.txt").read_text() == "mine"
+
+
+def test_a_home_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    line = zantara(tmp_path / "file" / "home", "simulate", "--events", "2000", code=2).only_line
+    assert "cannot be written" in line and "set ZANTARA_HOME" in line
+
+
+def test_run_on_a_path_that_is_not_there_is_one_line(home: Path, tmp_path: Path) -> None:
+    for option in ("--events", "--items", "--consent"):
+        line = zantara(home, "run", option, tmp_path / "nowhere", code=2).only_line
+        assert option in line and "no such file or folder" in line
