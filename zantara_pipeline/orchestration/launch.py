@@ -65,9 +65,9 @@ def _execute(settings: Settings, home: Home, say: Say, build: Callable[[Settings
         clear_dead_runs(instance, home)
         say("done", "preparing")
         job = definitions.resolve_job_def("pipeline")
-        job.execute_in_process(
-            instance=instance, run_config={"loggers": {"console": {}}}, tags={PROCESS_TAG: this_process()}
-        )
+        # whoever started this process sees it fail and decides; the daemon must not try it again behind their back
+        tags = {PROCESS_TAG: this_process(), "dagster/max_retries": "0"}
+        job.execute_in_process(instance=instance, run_config={"loggers": {"console": {}}}, tags=tags)
 
 
 def _translated(error: BaseException, home: Home, log: Path) -> Exception:

@@ -146,7 +146,7 @@ def write_tables(
         size = con.execute(f"SELECT count(*) FROM {segment.table}").fetchall()[0][0]
         rows.append((segment.name, segment.description, meta.owner, meta.purpose, meta.legal_basis, meta.entity, meta.ttl_days,
                      meta.access_level, meta.min_size, size, as_of.astimezone(UTC), segment.sql))  # fmt: skip
-    columns = {"segment": "VARCHAR", "entity_type": "VARCHAR", "entity_id": "VARCHAR", "happened_at": "VARCHAR",
+    columns = {"seq": "BIGINT", "segment": "VARCHAR", "entity_type": "VARCHAR", "entity_id": "VARCHAR", "happened_at": "VARCHAR",
                "change": "VARCHAR", "exit_reason": "VARCHAR"}  # fmt: skip
     ledger.copy_table("membership", con, columns)
     con.execute("BEGIN")
@@ -191,17 +191,11 @@ _CATALOG_SQL = """
 # Two runs on one clock may record an entry and an exit at the same moment: which came first follows from the state before.
 _HISTORY_SQL = """
     CREATE OR REPLACE TABLE segments.membership_history AS
-    WITH placed AS (
-        SELECT *, coalesce(sum(CASE change WHEN 'enter' THEN 1 ELSE -1 END) OVER earlier, 0) > 0 AS was_open
-        FROM state.membership
-        WINDOW earlier AS (
-            PARTITION BY segment, entity_id ORDER BY happened_at RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW EXCLUDE GROUP
-        )
-    ), changes AS (
+    WITH changes AS (
         SELECT *, happened_at::TIMESTAMPTZ AS moment,
             lead(happened_at::TIMESTAMPTZ) OVER w AS next_moment, lead(exit_reason) OVER w AS next_reason
-        FROM placed
-        WINDOW w AS (PARTITION BY segment, entity_id ORDER BY happened_at, (change = 'exit') = was_open DESC)
+        FROM state.membership
+        WINDOW w AS (PARTITION BY segment, entity_id ORDER BY seq)
     )
     SELECT segment, entity_type, entity_id, moment AS entered_at, next_moment AS exited_at, next_reason AS exit_reason
     FROM changes WHERE change = 'enter' ORDER BY ALL
