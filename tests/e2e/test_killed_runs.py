@@ -17,6 +17,7 @@ from pipeline_homes import (
     assert_same_home,
     copy_home,
     kill_run,
+    land,
     model_versions,
     unfinished_training_runs,
     zantara,
@@ -73,4 +74,19 @@ def test_a_killed_run_leaves_nothing_wrong(
     assert_same_home(three_steps, home)
     assert model_versions(home) == model_versions(three_steps)
     assert unfinished_training_runs(home) == 0
+    shutil.rmtree(home)
+
+
+def test_a_first_run_that_is_killed_leaves_nothing_wrong(
+    small_shop: Path, small_home: Path, durations: dict[str, float], tmp_path: Path, alerting: dict[str, str]
+) -> None:
+    """No ledger, warehouse or registry yet: killed while each is made for the first time."""
+    home = tmp_path / "home"
+    land(home, small_shop)
+    kill_run(home, "start", "preparing", 0.3, env=alerting)
+    for step in ("ingest", "dbt_models", "recommendations__model"):
+        kill_run(home, "start", step, 0.5 * durations[step], env=alerting)
+    zantara(home, "run", env=alerting)
+    assert_same_home(small_home, home)
+    assert model_versions(home) == 1 and unfinished_training_runs(home) == 0
     shutil.rmtree(home)

@@ -35,6 +35,7 @@ def nothing() -> None:
 def start(instance: dg.DagsterInstance, process: str) -> str:
     """A run that says it is under way and holds the warehouse pool's only slot."""
     run = instance.create_run_for_job(nothing, status=dg.DagsterRunStatus.STARTED, tags={PROCESS_TAG: process})
+    instance.event_log_storage.initialize_concurrency_limit_to_default("warehouse")
     claim = instance.event_log_storage.claim_concurrency_slot("warehouse", run.run_id, "dbt_models")
     assert claim.is_claimed
     return run.run_id

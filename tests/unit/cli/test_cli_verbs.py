@@ -11,11 +11,21 @@ import pytest
 import typer
 from event_lines import event, text, viewed
 from pipeline_homes import zantara
+from typer.testing import CliRunner
 
 from zantara_pipeline.cli.app import app
+from zantara_pipeline.errors import InputError
+from zantara_pipeline.settings import load_settings
 
-MIXED = [event(), viewed(price="5"), event(consent=None), "not json", viewed(shelf=1)]
 SECRET = "joe@example.com"
+MIXED = [
+    event(),
+    viewed(price="5"),
+    event(consent=None),
+    f"{SECRET} broke the line",
+    viewed(shelf=1, currency=SECRET),
+    viewed(**{SECRET: 1}),
+]
 
 
 def verbs(command: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -34,9 +44,9 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-@pytest.fixture
-def mixed(tmp_path: Path) -> Path:
-    path = tmp_path / "mixed.jsonl"
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("files") / "mixed.jsonl"
     path.write_bytes(text(MIXED))
     return path
 
@@ -47,10 +57,14 @@ def test_the_verbs_that_are_promised_are_there() -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
-def test_help_says_what_a_verb_does_with_an_example(home: Path, verb: tuple[str, ...]) -> None:
-    done = zantara(home, *verb, "--help")
-    assert f"Example: zantara {' '.join(verb)}" in done.out
-    assert done.err == "" and not home.exists()
+def test_help_says_what_a_verb_does_with_an_example(verb: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(app, [*verb, "--help"], prog_name="zantara")
+    assert done.exit_code == 0 and f"Example: zantara {' '.join(verb)}" in done.output
+
+
+def test_help_leaves_no_home(home: Path) -> None:
+    done = zantara(home, "run", "--help")
+    assert "Example: zantara run" in done.out and done.err == "" and not home.exists()
 
 
 def test_a_verb_that_there_is_not(home: Path) -> None:
@@ -61,8 +75,6 @@ def test_a_verb_that_there_is_not(home: Path) -> None:
     ("arguments", "said"),
     [
         (["events", "validate"], "Missing argument 'file'"),
-        (["events", "validate", "a", "b"], "unexpected extra argument"),
-        (["segments", "list", "--xml"], "No such option: --xml"),
         (["simulate", "--events", "many"], "Invalid value for '--events'"),
     ],
 )
@@ -80,19 +92,21 @@ def test_a_group_without_a_verb_shows_its_verbs(home: Path) -> None:
 def test_validate_counts_and_names_lines_and_reasons(home: Path, mixed: Path) -> None:
     done = zantara(home, "events", "validate", mixed, code=1)
     first, *rest = done.out.splitlines()
-    assert first == f"{mixed}: 5 rows in, 1 accepted, 2 quarantined, 1 suppressed, 1 unparsable"
+    assert first == f"{mixed}: 6 rows in, 1 accepted, 3 quarantined, 1 suppressed, 1 unparsable"
     assert "  line 2: wrong_type $.properties.price (expected money, is string)" in rest
     assert "  line 4: unparsable $ (expected a JSON object, is text)" in rest
-    assert "  line 5: unknown_key $.properties.shelf (expected declared properties only, is object)" in rest
+    (line,) = [line for line in rest if line.startswith("  line 5:")]
+    assert "unknown_key $.properties.shelf (expected declared properties only, is object)" in line
+    assert SECRET not in done.out
     assert done.err == "" and not home.exists()
 
 
-def test_validate_as_json(home: Path, mixed: Path) -> None:
-    done = zantara(home, "events", "validate", mixed, "--json", code=1)
+def test_validate_as_json_names_as_many_lines_as_asked(home: Path, mixed: Path) -> None:
+    done = zantara(home, "events", "validate", mixed, "--json", "--lines", "2", code=1)
     told = json.loads(done.out)
-    counts = {"rows_in": 5, "accepted": 1, "quarantined": 2, "suppressed": 1, "unparsable": 1, "late": 0}
+    counts = {"rows_in": 6, "accepted": 1, "quarantined": 3, "suppressed": 1, "unparsable": 1, "late": 0}
     assert {name: told[name] for name in counts} == counts
-    assert [line["line"] for line in told["failing_lines"]] == [2, 4, 5]
+    assert [line["line"] for line in told["failing_lines"]] == [2, 4]
     price = {
         "event": "product_view",
         "code": "wrong_type",
@@ -101,12 +115,7 @@ def test_validate_as_json(home: Path, mixed: Path) -> None:
         "rows": 1,
     }
     assert price in told["reasons"]
-    assert done.err == ""
-
-
-def test_validate_names_as_many_lines_as_asked(home: Path, mixed: Path) -> None:
-    told = json.loads(zantara(home, "events", "validate", mixed, "--json", "--lines", "1", code=1).out)
-    assert [line["line"] for line in told["failing_lines"]] == [2] and told["quarantined"] == 2
+    assert SECRET not in done.out and done.err == ""
 
 
 def test_validate_succeeds_where_nothing_is_wrong(home: Path, tmp_path: Path) -> None:
@@ -115,26 +124,16 @@ def test_validate_succeeds_where_nothing_is_wrong(home: Path, tmp_path: Path) ->
     assert "2 rows in, 1 accepted" in zantara(home, "events", "validate", path).out
 
 
-def test_validate_does_not_show_values(home: Path, tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_bytes(text([viewed(brand=3, currency=SECRET), viewed(**{SECRET: 1}), f"{SECRET} broke the line"]))
-    for form in ([], ["--json"]):
-        done = zantara(home, "events", "validate", path, *form, code=1)
-        assert SECRET not in done.out + done.err
-
-
 @pytest.mark.parametrize("form", [[], ["--json"]], ids=["text", "json"])
 def test_a_file_that_cannot_be_validated_is_one_line(home: Path, tmp_path: Path, form: list[str]) -> None:
-    torn = tmp_path / "torn.jsonl.gz"
-    torn.write_bytes(gzip.compress(text([event()] * 500))[:-20])
-    for path, said in (
-        (torn, "truncated or damaged"),
-        (tmp_path / "no.jsonl", "no such file"),
-        (tmp_path, "no such file"),
-    ):
-        done = zantara(home, "events", "validate", path, *form, code=2)
-        assert said in done.only_line and str(path) in done.only_line
-        assert done.out == ""
+    path = tmp_path / "torn.jsonl.gz"
+    said = "no such file"
+    if form:
+        path.write_bytes(gzip.compress(text([event()] * 500))[:-20])
+        said = "truncated or damaged"
+    done = zantara(home, "events", "validate", path, *form, code=2)
+    assert said in done.only_line and str(path) in done.only_line
+    assert done.out == ""
 
 
 def test_a_slip_in_the_plan_is_one_line(home: Path, mixed: Path, tmp_path: Path) -> None:
@@ -154,23 +153,29 @@ def test_a_slip_in_the_plan_is_one_line(home: Path, mixed: Path, tmp_path: Path)
         ("ZANTARA_THREADS", "0"),
         ("ZANTARA_MEMORY_LIMIT", "lots"),
         ("ZANTARA_CONTRACTS", "/nowhere/at/all"),
+        ("ZANTARA_MAX_LATENESS_DAYS", "a month"),
     ],
 )
-def test_a_bad_setting_is_named(home: Path, mixed: Path, name: str, value: str) -> None:
-    assert f"setting {name}" in zantara(home, "events", "validate", mixed, env={name: value}, code=2).only_line
+def test_a_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InputError) as error:
+        load_settings()
+    assert f"setting {name}" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_bad_clock_of_a_run_is_one_line(home: Path) -> None:
+    assert "ZANTARA_AS_OF" in zantara(home, "run", "--as-of", "2026-03-01T00:00:00", code=2).only_line
 
 
 def test_segments_before_any_run_say_what_to_do(home: Path) -> None:
-    for form in ([], ["--json"]):
-        done = zantara(home, "segments", "list", *form, code=2)
-        assert done.only_line.endswith("nothing has been published here yet; run `zantara run` first")
-        assert done.out == ""
+    done = zantara(home, "segments", "list", "--json", code=2)
+    assert done.only_line.endswith("nothing has been published here yet; run `zantara run` first")
+    assert done.out == ""
 
 
 def test_alerts_before_any_run_are_none(home: Path) -> None:
     assert zantara(home, "alerts", "list").out.strip() == "no alerts"
     assert json.loads(zantara(home, "alerts", "list", "--json").out) == []
-    assert json.loads(zantara(home, "alerts", "deliver", "--json").out)
 
 
 def test_simulate_prints_nothing_but_its_truth_under_json(home: Path, tmp_path: Path) -> None:
@@ -194,6 +199,5 @@ def test_a_home_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 
 
 def test_run_on_a_path_that_is_not_there_is_one_line(home: Path, tmp_path: Path) -> None:
-    for option in ("--events", "--items", "--consent"):
-        line = zantara(home, "run", option, tmp_path / "nowhere", code=2).only_line
-        assert option in line and "no such file or folder" in line
+    line = zantara(home, "run", "--items", tmp_path / "nowhere", code=2).only_line
+    assert "--items" in line and "no such file or folder" in line

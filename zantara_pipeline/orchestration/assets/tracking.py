@@ -11,6 +11,7 @@ from zantara_pipeline.orchestration.pipeline import Pipeline
 from zantara_pipeline.privacy.consent import append_ledger_file, consent_files
 from zantara_pipeline.tracking.catalogue import items_files, load_catalogue
 from zantara_pipeline.tracking.ingest import ingest
+from zantara_pipeline.tracking.restricted import purge_unparsable
 
 ACCEPTED, QUARANTINE = dg.AssetKey(["lake", "accepted"]), dg.AssetKey(["lake", "quarantine"])
 
@@ -75,6 +76,7 @@ def ingest_landed_files(
     total = result.total
     refused = [Finding("unreadable_file", "critical", f"file/{name}", said) for name, said in result.refused.items()]
     alert_ledger(pipeline).sync(refused, pipeline.as_of(context), ["unreadable_file"])
+    purged = purge_unparsable(pipeline.home, pipeline.as_of(context), pipeline.plan.privacy.unparsable_expiry_days)
     for notice in [*result.notices, *result.refused.values()]:
         context.log.warning(notice)
     for day in sorted(result.touched_dates):
@@ -86,7 +88,7 @@ def ingest_landed_files(
         ACCEPTED,
         metadata={
             "said": told, "rows_in": total.rows_in, "accepted": total.accepted, "suppressed": total.suppressed,
-            "unparsable": total.unparsable, "late": total.late, "days_touched": len(result.touched_dates),
+            "unparsable": total.unparsable, "late": total.late, "unparsable_files_expired": purged, "days_touched": len(result.touched_dates),
             "files_known_already": result.known, "files_refused": len(result.refused),
         },
     )  # fmt: skip
