@@ -130,7 +130,9 @@ def test_nothing_of_a_suppressed_line_is_stored(home: Path) -> None:
         }
     with (home / "data" / "landing" / "consent" / "consent.csv").open(encoding="utf-8") as handle:
         statements = list(csv.DictReader(handle))
-    denied = {row["user_id"] for row in statements} - {row["user_id"] for row in statements if row["status"] == "granted"}
+    denied = {row["user_id"] for row in statements} - {
+        row["user_id"] for row in statements if row["status"] == "granted"
+    }
     assert len(denied) > 100  # of truth["planted"]["consent"]["denied"], those whom the ledger names
     assert not denied & kept
 

@@ -78,12 +78,16 @@ def _translated(error: BaseException, home: Home, log: Path) -> Exception:
             return seen
     if _disk_is_full(chain, home):
         return InputError("the disk is full", home.root, "free space and run it again; nothing that was taken is lost")
-    text = " ".join(str(chain[-1]).split())[:300]
-    return RunFailed(f"{type(chain[-1]).__name__}: {text} (see {log})")
+    own = [seen for seen in chain if not type(seen).__module__.startswith("dagster.")]
+    innermost = (own or chain)[-1]
+    text = " ".join(str(innermost).split())[:300]
+    return RunFailed(f"{type(innermost).__name__}: {text} (see {log})")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
+    met: set[int] = set()  # Dagster raises a step's own exception again from its wrapper, which closes a circle
+    while error is not None and id(error) not in met:
+        met.add(id(error))
         yield error
         error = error.__cause__ or error.__context__
 

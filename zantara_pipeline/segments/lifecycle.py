@@ -188,7 +188,7 @@ _CATALOG_SQL = """
         ttl_days INTEGER, access_level VARCHAR, min_size INTEGER, size BIGINT, refreshed_at TIMESTAMPTZ, sql VARCHAR)
 """
 
-# Two runs on one clock may record an entry and an exit at the same moment: which came first follows from the state before.
+# Two runs on one clock may record an entry and an exit at the same moment: seq says which came first.
 _HISTORY_SQL = """
     CREATE OR REPLACE TABLE segments.membership_history AS
     WITH changes AS (

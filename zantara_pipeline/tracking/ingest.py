@@ -190,7 +190,7 @@ def quarantined_sql(con: duckdb.DuckDBPyConnection, plan: TrackingPlan) -> str:
     con.execute(f"CREATE OR REPLACE TEMP TABLE unknown_keys AS {unknown_keys_sql(plan)}")
     versions = "".join(f" WHEN {quote(name)} THEN {quote(event.version)}" for name, event in plan.events.items())
     return _QUARANTINE_SQL.format(
-        reasons=_named_unknown_keys(), versions=f"CASE p.event{versions} END" if versions else "NULL"
+        name=_EVENT_NAME, reasons=_named_unknown_keys(), versions=f"CASE p.event{versions} END" if versions else "NULL"
     )
 
 
@@ -375,11 +375,14 @@ _COUNT_SQL = """
 
 _DATES_SQL = "SELECT DISTINCT received_at::DATE FROM parsed WHERE stage = ? AND received_at IS NOT NULL"
 
+# The name of an event that nobody declared is a value of its sender: it is repeated only where it looks like a name.
+_EVENT_NAME = "CASE WHEN regexp_full_match(p.event, '[A-Za-z][A-Za-z0-9_ -]{0,39}') THEN p.event END"
+
 _QUARANTINE_SQL = f"""
     WITH named AS (
         SELECT f.row_id, {{reasons}}::{REASON_TYPE} AS reasons FROM failed f JOIN unknown_keys u USING (row_id)
     )
-    SELECT p.e.event_id AS event_id, CASE WHEN length(p.event) <= 64 THEN p.event END AS event, rtrim(p.line, chr(10) || chr(13)) AS payload_raw, s.source, p.file_no, p.line_no,
+    SELECT p.e.event_id AS event_id, {{name}} AS event, rtrim(p.line, chr(10) || chr(13)) AS payload_raw, s.source, p.file_no, p.line_no,
         {{versions}} AS plan_version, n.reasons,
         md5(coalesce(p.event, '') || list_aggregate(list_sort(list_transform(n.reasons, lambda r: r.code || r.path)), 'string_agg', ' ')) AS fingerprint,
         coalesce(p.received_at, p.stated_received_at) AS first_seen, 1 AS attempts, 'open' AS status,

@@ -28,6 +28,8 @@ _RFC3339 = r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:
 # The engine's JSON reader also takes trailing commas, NaN and Infinity; such lines are asked again of a strict parser.
 # (`nan` and `inf` in other spellings pass here and fail as numbers that are not finite.)
 _LAX = r"(regexp_matches(line, ',\s*[}\]]') OR contains(line, 'NaN') OR contains(line, 'Infinity'))"
+# The engine knows times that no calendar library does (year 0, a zone beyond the year 9999).
+_CALENDAR = "TIMESTAMPTZ '0001-01-02 00:00:00+00' AND TIMESTAMPTZ '9999-12-30 00:00:00+00'"
 _ROWS_PER_FILE = 10**12
 _KEY_NAME = r"[A-Za-z_][A-Za-z0-9_.-]{0,63}"
 
@@ -119,6 +121,7 @@ class Judge:
         self.con.execute(f"CREATE OR REPLACE TEMP TABLE bad_shapes (shape_key UBIGINT, reasons {REASON_TYPE})")
         if rows:
             self.con.executemany("INSERT INTO bad_shapes VALUES (?, ?)", rows)
+            self.con.execute(_TWO_CONSENTS_SQL)
 
     def _collect_failures(self) -> None:
         value_reasons = " UNION ALL ".join(
@@ -155,8 +158,10 @@ def _parse_sql(rules: Rules) -> str:
     envelope["context"] = dict.fromkeys(CONTEXT_KEYS, "VARCHAR")
     envelope["consent"] = dict.fromkeys(purposes, "VARCHAR")
     paths = _sql_list(declared_paths(plan))
+    said = " + ".join(f"(types[{_index(plan, f'$.consent.{p}')}] IS NOT NULL)::INTEGER" for p in purposes)
     says = "".join(
-        f", coalesce(types[{i}] = 'BOOLEAN', false) AS says_{p}, coalesce(types[{i}] = 'BOOLEAN' AND e.consent.{p} = 'true', false) "
+        f", coalesce(types[{i}] = 'BOOLEAN', false) AS says_{p}, "
+        f"coalesce(types[{i}] = 'BOOLEAN' AND e.consent.{p} = 'true' AND NOT says_twice, false) "
         f"AS event_consent_{p}"
         for p, i in ((p, _index(plan, f"$.consent.{p}")) for p in purposes)
     )
@@ -173,14 +178,20 @@ def _parse_sql(rules: Rules) -> str:
                 CASE WHEN is_object THEN json_type(line, {paths}) END AS types,
                 CASE WHEN is_object THEN len(json_keys(line)) END AS keys,
                 CASE WHEN is_object THEN len(json_keys(line, '$.properties')) END AS property_keys,
+                CASE WHEN is_object THEN len(json_keys(line, '$.consent')) END AS consent_keys,
                 CASE WHEN is_object THEN json_transform(line, '{json.dumps(envelope)}') END AS e
             FROM objects
+        ), heard AS (
+            SELECT *, coalesce(CASE WHEN consent_keys > {said}
+                THEN len(list_distinct(json_keys(line, '$.consent'))) < consent_keys END, false) AS says_twice
+            FROM read
         ), named AS (
-            SELECT row_id, file_no, line_no, line, lax, is_object, e, e.user_id AS uid,
+            SELECT row_id, file_no, line_no, line, lax, is_object, e,
+                CASE WHEN types[{ENVELOPE.index("user_id") + 1}] = 'VARCHAR' THEN e.user_id END AS uid,
                 CASE WHEN types[{ENVELOPE.index("event") + 1}] = 'VARCHAR' THEN e.event END AS event,
                 hash(types, keys, property_keys) AS shape_hash,
                 {_time("timestamp")} AS occurred_at, {_time("received_at")} AS stated_received_at{says}
-            FROM read
+            FROM heard
         ), known AS (
             SELECT named.*, coalesce(categories.category, {quote(plan.privacy.unknown_event_category)}) AS category
             FROM named LEFT JOIN categories ON categories.event = named.event
@@ -226,7 +237,8 @@ def _time(field: str) -> str:
     """A time from text; the two usual lengths need no regular expression (it costs as much as the parse itself)."""
     text = f"e.{field}"
     usual = f"length({text}) IN (20, 24) AND {text}[11] = 'T' AND {text}[-1:] = 'Z'"
-    return f"CASE WHEN ({usual}) OR regexp_full_match({text}, '{_RFC3339}') THEN try_cast({text} AS TIMESTAMPTZ) END"
+    moment = f"CASE WHEN ({usual}) OR regexp_full_match({text}, '{_RFC3339}') THEN try_cast({text} AS TIMESTAMPTZ) END"
+    return f"CASE WHEN ({moment}) BETWEEN {_CALENDAR} THEN {moment} END"
 
 
 def _time_problem(rules: Rules) -> str:
@@ -314,6 +326,13 @@ _NEW_USERS_SQL = """
     CREATE OR REPLACE TEMP TABLE new_users AS
     SELECT DISTINCT uid AS user_id FROM parsed ANTI JOIN known_users ON known_users.user_id = parsed.uid
     WHERE uid IS NOT NULL
+"""
+
+# A second `consent` key could take back what the first one gave; which one holds cannot be known, so none does.
+_TWO_CONSENTS_SQL = """
+    UPDATE parsed SET stage = 'suppressed'
+    WHERE stage = 'accepted' AND shape_key IN (SELECT shape_key FROM bad_shapes)
+        AND len(list_filter(json_keys(line), lambda k: k = 'consent')) > 1
 """
 
 _FAILED_SQL = """

@@ -132,6 +132,13 @@ def test_leaving_and_coming_back_on_one_clock(shop: Shop) -> None:
     assert shop.history() == [("u1", 0, 1, "rule"), ("u1", 1, None, None)]
 
 
+def test_coming_leaving_and_coming_back_on_one_clock(shop: Shop) -> None:
+    for members in ("u1", "", "u1", "u1"):
+        shop.run(T0, members)
+    assert shop.history() == [("u1", 0, 0, "rule"), ("u1", 0, None, None)]
+    assert shop.recorded() == 3
+
+
 def test_the_catalogue_says_all_of_a_segment(shop: Shop) -> None:
     shop.run(T0, "u1 u2", "")
     row = shop.con.execute("SELECT * FROM segments.catalog WHERE segment = 'seg_a'").fetchone()

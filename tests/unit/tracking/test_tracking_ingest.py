@@ -17,7 +17,7 @@ from zantara_pipeline.storage.inventory import unexplained
 from zantara_pipeline.storage.ledger import Ledger
 from zantara_pipeline.tracking import ingest as ingest_module
 from zantara_pipeline.tracking.audit import unbalanced_files
-from zantara_pipeline.tracking.ingest import latest_received_at
+from zantara_pipeline.tracking.clock import latest_received_at
 
 
 class Killed(BaseException):

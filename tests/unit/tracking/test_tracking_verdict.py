@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -394,3 +394,11 @@ def test_a_time_outside_the_calendar_costs_one_line(tmp_path: Path, moment: str)
     shop.ingest()
     assert shop.stages("a.jsonl") == {1: "quarantined", 2: "accepted"}
     assert shop.reasons() == {1: {("bad_timestamp", "$.timestamp")}}
+
+
+def test_a_receipt_outside_the_calendar_costs_one_line(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    shop.land("a.jsonl", [at(received="9999-12-31T23:59:59-10:00"), event()])
+    result = shop.ingest()
+    assert shop.reasons() == {1: {("bad_timestamp", "$.received_at")}}
+    assert all(isinstance(day, date) for day in result.quarantined_dates | result.touched_dates)
