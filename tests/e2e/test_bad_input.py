@@ -46,10 +46,9 @@ def _ledger(path: Path) -> dict[str, str]:
     with closing(sqlite3.connect(path)) as db:
         tables = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY 1")]
         return {
-            name: str(
-                db.execute(f"SELECT * FROM {name} ORDER BY 1, 2, 3").fetchall() if name != "schema_version" else 1
-            )
+            name: str(sorted(map(str, db.execute(f"SELECT * FROM {name}").fetchall())))
             for name in tables
+            if name != "schema_version"
         }
 
 

@@ -45,7 +45,7 @@ CREATE TABLE IF NOT EXISTS ingest_commits (   -- write-ahead: what a batch of fi
     commit_id TEXT PRIMARY KEY, state TEXT NOT NULL CHECK (state IN ('staged', 'done')));
 
 CREATE TABLE IF NOT EXISTS membership (       -- one entry or exit of one entity
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,    -- order of things at one moment (two runs may share a clock)
+    seq INTEGER PRIMARY KEY,                  -- order of things at one moment (two runs may share a clock)
     segment TEXT NOT NULL, entity_type TEXT NOT NULL, entity_id TEXT NOT NULL,
     happened_at TEXT NOT NULL, change TEXT NOT NULL CHECK (change IN ('enter', 'exit')), exit_reason TEXT);
 """
