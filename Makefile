@@ -16,7 +16,7 @@ run: .installed-base ## run the whole pipeline: on the simulated shop, or EVENTS
 
 test: .installed-test ## lint, types, layers, dbt parse, definitions, all tests
 	@.venv/bin/python -m tests.floor
-	@.venv/bin/pytest
+	@.venv/bin/pytest -n 2 --dist loadgroup
 
 ui: .installed-base ## Dagster on loopback
 	@$(ZANTARA) ui
