@@ -11,6 +11,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -97,13 +98,27 @@ def wait_for(process: subprocess.Popen[str], kind: str, step: str) -> list[str]:
 
 
 def kill_run(home: Path, kind: str, step: str, delay_s: float = 0.0, env: Mapping[str, str] | None = None) -> None:
-    """Start a run and SIGKILL its main process (not its group) so long after it said `<kind> <step>`."""
+    """Start a run and SIGKILL its main process (not its group) so long after it said `<kind> <step>`.
+
+    The delay ends early when the step does: a faster machine than the one that was measured must not outrun the kill.
+    """
     with started(home, env=env) as process:
         wait_for(process, kind, step)
-        time.sleep(delay_s)
+        ended = threading.Event()
+
+        def watch() -> None:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.split()[:2] == ["done", step]:
+                    ended.set()
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        ended.wait(delay_s)
         os.kill(process.pid, signal.SIGKILL)
         assert process.wait(30) == -signal.SIGKILL, "the run had ended before it could be killed"
-    left = outlived(home)
+        left = outlived(home)
+        watcher.join(30)
     assert not left, f"still running after the run was killed: {left}"
 
 

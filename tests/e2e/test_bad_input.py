@@ -45,11 +45,7 @@ def _ledger(path: Path) -> dict[str, str]:
         return {}
     with closing(sqlite3.connect(path)) as db:
         tables = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY 1")]
-        return {
-            name: str(sorted(map(str, db.execute(f"SELECT * FROM {name}").fetchall())))
-            for name in tables
-            if name != "schema_version"
-        }
+        return {name: str(sorted(map(repr, db.execute(f"SELECT * FROM {name}").fetchall()))) for name in tables}
 
 
 # --- before anything is written ---------------------------------------------------------------------------------------
