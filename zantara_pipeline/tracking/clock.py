@@ -11,6 +11,8 @@ from zantara_pipeline.storage.ledger import Ledger
 
 # A collector that lands a file a day, and a week of trouble with it, is still live; loading last year's export is not.
 LIVE_WITHIN = timedelta(days=7)
+# Ingest refuses what lies further ahead than this.
+CLOCK_SKEW = timedelta(days=1)
 
 
 def latest_received_at(ledger: Ledger) -> datetime | None:
@@ -30,6 +32,5 @@ def is_live(ledger: Ledger) -> bool:
             "SELECT max_received_at, ingested_at FROM ingested_files WHERE max_received_at IS NOT NULL "
             "ORDER BY max_received_at DESC"
         )
-        return any(
-            datetime.fromisoformat(done) - datetime.fromisoformat(latest) <= LIVE_WITHIN for latest, done in rows
-        )
+        delays = [datetime.fromisoformat(done) - datetime.fromisoformat(latest) for latest, done in rows]
+    return any(-CLOCK_SKEW <= delay <= LIVE_WITHIN for delay in delays)

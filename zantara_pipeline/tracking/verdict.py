@@ -262,6 +262,15 @@ def _time_rules(rules: Rules) -> list[tuple[str, str]]:
             "occurred_at > stated_received_at + INTERVAL 24 HOUR",
             _reason("future_timestamp", "$.timestamp", "formatMaximum", "at most 24 hours after received_at", "string"),
         ),
+        # One event from the year 9999 would become the clock of the run and expire everybody.
+        (
+            "stated_received_at > now() + INTERVAL 24 HOUR",
+            _reason("future_timestamp", "$.received_at", "formatMaximum", "at most 24 hours from now", "string"),
+        ),
+        (
+            "stated_received_at IS NULL AND occurred_at > now() + INTERVAL 24 HOUR",
+            _reason("future_timestamp", "$.timestamp", "formatMaximum", "at most 24 hours from now", "string"),
+        ),
         (
             f"stated_received_at - occurred_at > INTERVAL {rules.max_lateness_days} DAY",
             _reason("too_late", "$.received_at", "formatMaximum", late, "string"),

@@ -402,3 +402,11 @@ def test_a_receipt_outside_the_calendar_costs_one_line(tmp_path: Path) -> None:
     result = shop.ingest()
     assert shop.reasons() == {1: {("bad_timestamp", "$.received_at")}}
     assert all(isinstance(day, date) for day in result.quarantined_dates | result.touched_dates)
+
+
+def test_an_event_from_the_far_future_does_not_become_the_clock(tmp_path: Path) -> None:
+    """One wrong clock of a sender without received_at once moved the whole run to its year."""
+    shop = Shop(tmp_path)
+    shop.land("a.jsonl", [at("2199-01-01T00:00:00Z", ...), event()])
+    assert shop.ingest().total.accepted == 1
+    assert shop.reasons() == {1: {("future_timestamp", "$.timestamp")}}
