@@ -65,11 +65,8 @@ def _contracts_are_sound(settings: Settings) -> None:
 
 
 def _something_to_run_on(settings: Settings, home: Home, simulated_shop: bool, console: Console) -> None:
-    from zantara_pipeline.storage.ledger import Ledger
     from zantara_pipeline.tracking.reader import landed_paths
 
-    with Ledger(home.state / "ledger.db").read() as db:
-        known = db.execute("SELECT count(*) FROM ingested_files").fetchone()[0]
     truth = home.landing / "truth.json"
     if truth.exists() and (settings.landing or settings.items or settings.consent):
         raise InputError(
@@ -78,7 +75,7 @@ def _something_to_run_on(settings: Settings, home: Home, simulated_shop: bool, c
             "set ZANTARA_HOME to another folder",
         )
     landing = settings.landing or home.landing / "events"
-    if known or landed_paths(landing):
+    if landed_paths(landing) or _known_files(home):
         return
     if not simulated_shop or settings.landing is not None:
         todo = "put .jsonl or .jsonl.gz files there, or run `zantara simulate`"
@@ -86,6 +83,13 @@ def _something_to_run_on(settings: Settings, home: Home, simulated_shop: bool, c
     from zantara_pipeline.cli.simulate import simulate_into
 
     simulate_into(home.landing, 100_000, 7, console)
+
+
+def _known_files(home: Home) -> int:
+    from zantara_pipeline.storage.ledger import Ledger
+
+    with Ledger(home.state / "ledger.db").read() as db:
+        return int(db.execute("SELECT count(*) FROM ingested_files").fetchone()[0])
 
 
 def _execute(settings: Settings, console: Console) -> None:
