@@ -28,15 +28,11 @@ pytestmark = pytest.mark.e2e
 # (step, share of its undisturbed duration after its start line); 1 means: when it says that it is done.
 # The two asset checks after ingest write nothing, so the boundary after ingest stands for theirs.
 CHAINS = {
-    "items_and_consent": [("preparing", 1), ("lake__items", 0.5), ("lake__items", 1), ("privacy__consent_ledger", 0.5), ("privacy__consent_ledger", 1)],
-    "ingest": [("ingest", 0.1), ("ingest", 0.4), ("ingest", 0.7), ("ingest", 0.9), ("ingest", 1)],
-    "dbt_early": [("dbt_models", 0.1), ("dbt_models", 0.45)],
-    "dbt_late": [("dbt_models", 0.6), ("dbt_models", 0.75), ("dbt_models", 0.9), ("dbt_models", 1)],
-    "model": [("experiments__moments", 0.5), ("recommendations__model", 0.3), ("recommendations__model", 0.7), ("recommendations__model", 0.95)],
-    "after_model": [("experiments__moments", 1), ("recommendations__model", 1), ("segment_lifecycle", 0.5), ("segment_lifecycle", 1)],
-    "scores_and_lists": [("experiments__scorecard", 0.5), ("recommendations__offline_metrics", 0.5), ("recommendations__user_recommendations", 0.5), ("ops__alerts", 0.5)],
-    "boundaries_late": [("experiments__scorecard", 1), ("recommendations__offline_metrics", 1), ("recommendations__user_recommendations", 1), ("ops__alerts", 1)],
-    "publish": [("ops__published", 0.5), ("ops__published", 1), ("ops__report", 0.5), ("ops__report", 1)],
+    "landed": [("preparing", 1), ("lake__items", 0.5), ("lake__items", 1), ("privacy__consent_ledger", 0.5), ("privacy__consent_ledger", 1), ("ingest", 0.3), ("ingest", 0.7), ("ingest", 1)],
+    "tables": [("dbt_models", 0.15), ("dbt_models", 0.6), ("dbt_models", 0.9), ("dbt_models", 1), ("experiments__moments", 0.5), ("experiments__moments", 1)],
+    "model": [("recommendations__model", 0.3), ("recommendations__model", 0.8), ("recommendations__model", 1), ("segment_lifecycle", 0.5), ("segment_lifecycle", 1), ("experiments__scorecard", 0.5), ("experiments__scorecard", 1)],
+    "lists": [("recommendations__offline_metrics", 0.5), ("recommendations__offline_metrics", 1), ("recommendations__user_recommendations", 0.5), ("recommendations__user_recommendations", 1), ("ops__alerts", 0.5)],
+    "closing": [("ops__alerts", 1), ("ops__published", 0.5), ("ops__published", 1), ("ops__report", 0.5), ("ops__report", 1)],
 }  # fmt: skip
 WRITES_NOTHING = {"lake__accepted_files_balance", "lake__accepted_pandera_agrees"}
 
