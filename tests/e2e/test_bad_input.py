@@ -174,7 +174,7 @@ def test_real_data_never_mixes_with_the_simulated_shop(tmp_path: Path) -> None:
     [
         ("items", "id,title\n1,A\n", "no column product_id"),
         ("consent", "user_id,purpose,status,effective_from\nu1,analytics,granted,2026-01-01T00:00:00Z\nu2,analytics,perhaps,2026-01-01T00:00:00Z\n", "the status is none of"),
-        ("consent", "user_id,purpose,status,effective_from\nu1,analytics,granted,2026-01-01T00:00:00Z\nu2,marketng,granted,2026-01-01T00:00:00Z\n", "unknown purpose 'marketng'"),
+        ("consent", "user_id,purpose,status,effective_from\nu1,analytics,granted,2026-01-01T00:00:00Z\nu2,marketng,granted,2026-01-01T00:00:00Z\n", "unknown purpose; known: analytics"),
     ],
     ids=["items", "consent_status", "consent_purpose"],
 )  # fmt: skip
