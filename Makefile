@@ -4,6 +4,8 @@ ZANTARA := .venv/bin/zantara
 # Libraries that use every core for tiny matrices are slower and less repeatable than one thread.
 export OPENBLAS_NUM_THREADS ?= 2
 export DO_NOT_TRACK := 1
+# One run is a dozen Python processes; without cached bytecode each compiles the libraries anew (pandera: 3.5 s against 0.8).
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help run test ui models docs bench
 .DEFAULT_GOAL := help

@@ -30,7 +30,7 @@ from zantara_pipeline.tracking.observed import ObservedConsent
 from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, TrackingPlan
 from zantara_pipeline.tracking.reader import BATCH_SCHEMA, LandedFile, identify, landed_paths, line_batches
 from zantara_pipeline.tracking.sql_checks import quote
-from zantara_pipeline.tracking.verdict import REASON_TYPE, Judge, Rules, unknown_keys_sql
+from zantara_pipeline.tracking.verdict import LINES, REASON_TYPE, Judge, Rules, typed_column, unknown_keys_sql
 
 # One batch is judged in memory: 64 MB of raw lines keep the engine's peak under its 600 MB limit.
 BATCH_BYTES = 64 * 2**20
@@ -340,15 +340,16 @@ def _move_in(home: Home, ledger: Ledger, commit_id: str) -> None:
 
 def accepted_sql(event: str, version: str, plan: TrackingPlan) -> str:
     """Accepted rows of one event as the lake's columns."""
-    ids = ", ".join(f"p.e.{name} AS {name}" for name in ENVELOPE_STRINGS)
-    context = ", ".join(f"p.e.context.{name} AS {name}" for name in CONTEXT_KEYS)
-    properties = "".join(f', t."{name}"' for name in plan.events[event].properties)
+    ids = ", ".join(f"p.{name}" for name in ENVELOPE_STRINGS)
+    context = ", ".join(f"p.{name}" for name in CONTEXT_KEYS)
+    declared = plan.events[event]
+    properties = "".join(f', p.{typed_column(name, declared)} AS "{name}"' for name in declared.properties)
     return f"""
-        SELECT p.e.event_id AS event_id, p.occurred_at, p.received_at, {ids}, {version} AS plan_version, s.source, p.line_no,
+        SELECT p.event_id, p.occurred_at, p.received_at, {ids}, {version} AS plan_version, s.source, p.line_no,
             'granted' AS consent_basis, p.consent_analytics, p.consent_personalization, p.is_late, p.received_at_missing,
             {context}{properties}, p.received_at::DATE AS received_date
-        FROM parsed p JOIN sources s USING (file_no) JOIN "typed_{event}" t USING (row_id)
-        WHERE p.stage = 'accepted'
+        FROM parsed p JOIN sources s USING (file_no)
+        WHERE p.stage = 'accepted' AND p.event = {quote(event)}
     """
 
 
@@ -382,12 +383,12 @@ _QUARANTINE_SQL = f"""
     WITH named AS (
         SELECT f.row_id, {{reasons}}::{REASON_TYPE} AS reasons FROM failed f JOIN unknown_keys u USING (row_id)
     )
-    SELECT p.e.event_id AS event_id, {{name}} AS event, rtrim(p.line, chr(10) || chr(13)) AS payload_raw, s.source, p.file_no, p.line_no,
+    SELECT p.event_id, {{name}} AS event, rtrim(l.line, chr(10) || chr(13)) AS payload_raw, s.source, p.file_no, p.line_no,
         {{versions}} AS plan_version, n.reasons,
         md5(coalesce(p.event, '') || list_aggregate(list_sort(list_transform(n.reasons, lambda r: r.code || r.path)), 'string_agg', ' ')) AS fingerprint,
         coalesce(p.received_at, p.stated_received_at) AS first_seen, 1 AS attempts, 'open' AS status,
         coalesce(p.received_at::DATE, p.stated_received_at::DATE, DATE '1970-01-01') AS received_date
-    FROM parsed p JOIN named n USING (row_id) JOIN sources s USING (file_no)
+    FROM parsed p JOIN named n USING (row_id) JOIN {LINES} l USING (row_id) JOIN sources s USING (file_no)
 """
 
 _REASONS_SQL = """
@@ -396,6 +397,7 @@ _REASONS_SQL = """
     GROUP BY ALL ORDER BY ALL
 """
 
-_UNPARSABLE_SQL = """
-    SELECT s.source, p.line_no, rtrim(p.line, chr(10) || chr(13)) AS line FROM parsed p JOIN sources s USING (file_no) WHERE p.stage = 'unparsable'
+_UNPARSABLE_SQL = f"""
+    SELECT s.source, p.line_no, rtrim(l.line, chr(10) || chr(13)) AS line
+    FROM parsed p JOIN {LINES} l USING (row_id) JOIN sources s USING (file_no) WHERE p.stage = 'unparsable'
 """

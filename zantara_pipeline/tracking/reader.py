@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import itertools
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from zantara_pipeline.storage.ledger import Ledger
 
 CHUNK_BYTES = 8 * 2**20
 _NEWLINE = ord("\n")
+_LAST_ASCII = 0x7F
 # event_id, event and timestamp with their keys alone need more; a longer line of blanks counts as unparsable.
 _SHORTEST_EVENT = 40
 SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".json", ".json.gz")
@@ -87,13 +87,13 @@ def line_batches(file: LandedFile, file_no: int) -> Iterator[pa.RecordBatch]:
     try:
         with _open(file.path) as handle:
             while chunk := handle.read(CHUNK_BYTES):
-                whole, newline, rest = chunk.rpartition(b"\n")
-                if not newline:
-                    carry += rest
+                cut = chunk.rfind(b"\n") + 1
+                if not cut:
+                    carry += chunk
                     continue
-                batch, lines = _batch(carry + whole + newline, file_no, line_no)
+                batch, lines = _batch(carry + memoryview(chunk)[:cut], file_no, line_no)
                 yield batch
-                line_no, carry = line_no + lines, rest
+                line_no, carry = line_no + lines, chunk[cut:]
         if carry.strip():
             yield _batch(carry + b"\n", file_no, line_no)[0]
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -112,21 +112,32 @@ def _open(path: Path) -> BinaryIO:
 
 def _batch(block: bytes, file_no: int, first: int) -> tuple[pa.RecordBatch, int]:
     """A block of whole lines as a batch, and how many lines it had (blank ones included)."""
-    ends = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == _NEWLINE) + 1
+    octets = np.frombuffer(block, dtype=np.uint8)
+    ends = np.flatnonzero(octets == _NEWLINE) + 1
     offsets = np.concatenate(([0], ends))
     count = len(ends)
-    text = pa.StringArray.from_buffers(count, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(block))
-    bad = np.zeros(count, dtype=bool)
-    try:
-        text.validate(full=True)
-    except pa.ArrowInvalid:  # some line is not UTF-8: find which, keep a readable rendering of it
-        decoded = [_decode(block[start:end]) for start, end in itertools.pairwise(offsets.tolist())]
-        text = pa.array([line for line, _ in decoded], type=pa.string())
-        bad = np.array([flag for _, flag in decoded])
+    text, bad = _text(block, octets, offsets)
     numbers = np.arange(first, first + count, dtype=np.int64)
     columns = [pa.array(np.full(count, file_no, dtype=np.int32)), pa.array(numbers), text, pa.array(bad)]
     batch = pa.RecordBatch.from_arrays(columns, schema=BATCH_SCHEMA)
     return _without_blank(batch, np.diff(offsets)), count
+
+
+def _text(block: bytes, octets: np.ndarray, offsets: np.ndarray) -> tuple[pa.StringArray, np.ndarray]:
+    """Lines as text, and which of them are not UTF-8: those become a readable rendering of their bytes."""
+    buffers = pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(block)
+    text = pa.StringArray.from_buffers(len(offsets) - 1, *buffers)
+    bad = np.zeros(len(offsets) - 1, dtype=bool)
+    try:
+        text.validate(full=True)
+    except pa.ArrowInvalid:  # only lines with a byte above ASCII can be the ones
+        suspects = np.unique(np.searchsorted(offsets, np.flatnonzero(octets > _LAST_ASCII), side="right") - 1)
+        shown = {int(n): _rendering(block[offsets[n] : offsets[n + 1]]) for n in suspects}
+        shown = {n: line for n, line in shown.items() if line is not None}
+        bad[list(shown)] = True
+        octet_lines = pa.BinaryArray.from_buffers(pa.binary(), len(bad), [None, *buffers])
+        text = pc.replace_with_mask(octet_lines, pa.array(bad), pa.array(shown.values(), pa.binary())).cast(pa.string())
+    return text, bad
 
 
 def _without_blank(batch: pa.RecordBatch, lengths: np.ndarray) -> pa.RecordBatch:
@@ -141,11 +152,13 @@ def _without_blank(batch: pa.RecordBatch, lengths: np.ndarray) -> pa.RecordBatch
     return batch.filter(pa.array(keep))
 
 
-def _decode(line: bytes) -> tuple[str, bool]:
+def _rendering(line: bytes) -> bytes | None:
+    """None for UTF-8; else the line with each wrong byte written out."""
     try:
-        return line.decode("utf-8"), False
+        line.decode("utf-8")
+        return None
     except UnicodeDecodeError:
-        return line.decode("utf-8", "backslashreplace"), True
+        return line.decode("utf-8", "backslashreplace").encode()
 
 
 def untaken(landing: Path, ledger: Ledger, settled_before: float) -> str | None:

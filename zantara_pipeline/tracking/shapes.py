@@ -49,14 +49,18 @@ class Reason(NamedTuple):
     actual_type: str
 
 
+def declared_properties(plan: TrackingPlan) -> list[str]:
+    """Names of all properties that any event declares, sorted."""
+    return sorted({name for event in plan.events.values() for name in event.properties})
+
+
 def declared_paths(plan: TrackingPlan) -> list[str]:
     """JSON paths whose types make up a shape: envelope, kept context, consent purposes, all declared properties."""
-    properties = sorted({name for event in plan.events.values() for name in event.properties})
     return [
         *(f"$.{name}" for name in ENVELOPE),
         *(f"$.context.{name}" for name in CONTEXT_KEYS),
         *(f"$.consent.{name}" for name in plan.purposes),
-        *(f"$.properties.{name}" for name in properties),
+        *(f"$.properties.{name}" for name in declared_properties(plan)),
     ]
 
 

@@ -60,8 +60,8 @@ def _source(pattern: Any) -> str:
     return pattern.pattern if hasattr(pattern, "pattern") else str(pattern)
 
 
-def compile_checks(plan: EventPlan) -> list[SqlCheck]:
-    """Compile every value check of an event's pandera schema.
+def compile_checks(plan: EventPlan, column_of: Callable[[str], str] = '"{}"'.format) -> list[SqlCheck]:
+    """Compile every value check of an event's pandera schema, over the SQL columns that hold its properties.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def compile_checks(plan: EventPlan) -> list[SqlCheck]:
     """
     compiled = []
     for name, column in pandera_schema(plan).columns.items():
-        sql_name = f'"{name}"'
+        sql_name = column_of(name)
         if plan.properties[name].type in ("number", "money"):
             compiled.append(
                 SqlCheck(

@@ -1,7 +1,8 @@
 """Judging one batch of raw lines: unparsable, suppressed, quarantined with reasons, or accepted as typed rows.
 
 Works on an in-memory DuckDB connection; the batch is a temp table, so memory is bounded by the batch and not by the
-file. The first stage that applies counts the line.
+file. The first stage that applies counts the line. The lines themselves stay in the batch's Arrow memory and are
+fetched again for the few that failed.
 
 Belongs here: the order of the stages and their SQL. Does not belong here: files and commits (ingest.py), the rules
 themselves (plan.py, shapes.py, sql_checks.py).
@@ -10,7 +11,7 @@ themselves (plan.py, shapes.py, sql_checks.py).
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ import duckdb
 import pyarrow as pa
 
 from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, SQL_TYPES, EventPlan, TrackingPlan
-from zantara_pipeline.tracking.shapes import ENVELOPE, Reason, Shape, declared_paths, structural_reasons
+from zantara_pipeline.tracking.shapes import ENVELOPE, Reason, Shape, declared_paths, declared_properties, structural_reasons
 from zantara_pipeline.tracking.sql_checks import SqlCheck, compile_checks, quote
 
 REASON_TYPE = "STRUCT(code VARCHAR, path VARCHAR, keyword VARCHAR, expected VARCHAR, actual_type VARCHAR)[]"
@@ -31,6 +32,9 @@ _LAX = r"(regexp_matches(line, ',\s*[}\]]') OR contains(line, 'NaN') OR contains
 # The engine knows times that no calendar library does (year 0, a zone beyond the year 9999).
 _CALENDAR = "TIMESTAMPTZ '0001-01-02 00:00:00+00' AND TIMESTAMPTZ '9999-12-30 00:00:00+00'"
 _ROWS_PER_FILE = 10**12
+_ROW_ID = f"file_no::BIGINT * {_ROWS_PER_FILE} + line_no"
+LINES = f"(SELECT {_ROW_ID} AS row_id, line FROM arrow_lines)"
+"""Subquery: the text of every line of the batch being judged."""
 _KEY_NAME = r"[A-Za-z_][A-Za-z0-9_.-]{0,63}"
 
 
@@ -46,15 +50,13 @@ class Rules:
 class Judge:
     """Judges batches of lines of one connection; `load`, `learn`, `judge`, read the temp tables; again.
 
-    Temp tables after `judge`: `parsed` (one row a line: file_no, line_no, line, stage, ...), `typed_<event>`
-    (row_id, ok, typed properties) and `failed` (row_id, reasons).
+    Temp tables after `judge`: `parsed` (one row a line: file_no, line_no, stage, the envelope's values, a column
+    for each property in each type declared, ...) and `failed` (row_id, reasons); LINES has the text of each line by
+    row_id. Everything of a row is a column of its own, so that a query of one event reads that event's columns only.
     """
 
     def __init__(self, con: duckdb.DuckDBPyConnection, rules: Rules) -> None:
         self.con, self.rules = con, rules
-        self.checks: dict[str, list[SqlCheck]] = {
-            name: compile_checks(event) for name, event in rules.plan.events.items()
-        }
         categories = [(name, event.consent_category) for name, event in rules.plan.events.items()]
         con.execute("CREATE TEMP TABLE categories (event VARCHAR, category VARCHAR)")
         if categories:
@@ -67,14 +69,13 @@ class Judge:
         """Parse a batch (reader.BATCH_SCHEMA); returns the user ids whose consent statements were not asked for yet."""
         self.con.register("arrow_lines", lines)
         self.con.execute(self._parse_sql)
-        self.con.unregister("arrow_lines")
         self._refuse_lax_json()
         self.con.execute(_NEW_USERS_SQL)
         self.con.execute("INSERT INTO known_users SELECT user_id FROM new_users")
         return self.con.sql("SELECT user_id FROM new_users").to_arrow_table().column(0)
 
     def _refuse_lax_json(self) -> None:
-        suspects = self.con.execute("SELECT row_id, line FROM parsed WHERE lax").fetchall()
+        suspects = self.con.execute(f"SELECT row_id, line FROM parsed JOIN {LINES} USING (row_id) WHERE lax").fetchall()
         wrong = [row_id for row_id, line in suspects if not _is_strict_json(line)]
         if wrong:
             self.con.execute("UPDATE parsed SET stage = 'unparsable' WHERE row_id IN (SELECT unnest(?))", [wrong])
@@ -99,8 +100,7 @@ class Judge:
             self.con.execute(_deny_sql(purpose))
         self.con.execute(_suppress_sql(self.rules.plan))
         self._judge_shapes()
-        for name, event in self.rules.plan.events.items():
-            self.con.execute(_typed_sql(event, self.checks[name]))
+        self._judge_values()
         self._collect_failures()
 
     def _judge_shapes(self) -> None:
@@ -113,7 +113,7 @@ class Judge:
             paths = _sql_list(declared_paths(self.rules.plan))
             samples = self.con.execute(
                 f"SELECT shape_key, event, json_type(line, {paths}), len(json_keys(line)), len(json_keys(line, '$.properties')) "
-                "FROM parsed WHERE row_id IN (SELECT unnest(?))", [new],
+                f"FROM parsed JOIN {LINES} USING (row_id) WHERE row_id IN (SELECT unnest(?))", [new],
             ).fetchall()  # fmt: skip
             for key, *shape in samples:
                 self._shapes[key] = structural_reasons(Shape(*shape), self.rules.plan)
@@ -123,12 +123,16 @@ class Judge:
             self.con.executemany("INSERT INTO bad_shapes VALUES (?, ?)", rows)
             self.con.execute(_TWO_CONSENTS_SQL)
 
+    def _judge_values(self) -> None:
+        """Reasons of the rows whose values fail; that they fail was found while parsing."""
+        self.con.execute(f"CREATE OR REPLACE TEMP TABLE bad_values (row_id BIGINT, reasons {REASON_TYPE})")
+        events = self.con.execute("SELECT DISTINCT event FROM parsed WHERE stage = 'accepted' AND NOT values_pass")
+        for (name,) in events.fetchall():
+            self.con.execute(f"INSERT INTO bad_values {_value_reasons_sql(self.rules.plan.events[name])}")
+
     def _collect_failures(self) -> None:
-        value_reasons = " UNION ALL ".join(
-            f'SELECT row_id, reasons FROM "typed_{name}" WHERE NOT ok' for name in self.rules.plan.events
-        ) or f"SELECT NULL::BIGINT, NULL::{REASON_TYPE} WHERE false"  # fmt: skip
         times = ", ".join(f"CASE WHEN {condition} THEN {reason} END" for condition, reason in _time_rules(self.rules))
-        self.con.execute(_FAILED_SQL.format(value_reasons=value_reasons, reason_type=REASON_TYPE, times=times))
+        self.con.execute(_FAILED_SQL.format(reason_type=REASON_TYPE, times=times))
         self.con.execute("UPDATE parsed SET stage = 'quarantined' WHERE row_id IN (SELECT row_id FROM failed)")
 
 
@@ -148,7 +152,7 @@ def _sql_list(items: Sequence[str]) -> str:
 
 
 def _parse_sql(rules: Rules) -> str:
-    """One table from lines: shape hash, envelope as text columns, consent, times, the first stages.
+    """One table from lines: shape hash, every declared value, whether values pass, consent, times, the first stages.
 
     Consent is read right after parsing. Denied wins over granted, wherever it was said.
     """
@@ -157,6 +161,7 @@ def _parse_sql(rules: Rules) -> str:
     envelope: dict[str, Any] = dict.fromkeys(texts, "VARCHAR")
     envelope["context"] = dict.fromkeys(CONTEXT_KEYS, "VARCHAR")
     envelope["consent"] = dict.fromkeys(purposes, "VARCHAR")
+    envelope["properties"] = dict.fromkeys(declared_properties(plan), "VARCHAR") or "JSON"
     paths = _sql_list(declared_paths(plan))
     said = " + ".join(f"(types[{_index(plan, f'$.consent.{p}')}] IS NOT NULL)::INTEGER" for p in purposes)
     says = "".join(
@@ -167,38 +172,43 @@ def _parse_sql(rules: Rules) -> str:
     )
     consents = "".join(f", event_consent_{p} AS consent_{p}" for p in purposes)
     granted = " ".join(f"WHEN {quote(p)} THEN event_consent_{p}" for p in purposes)
+    flat = "".join(f", e.{name} AS {name}" for name in ("event_id", *ENVELOPE_STRINGS))
+    flat += "".join(f", e.context.{name} AS {name}" for name in CONTEXT_KEYS)
     return f"""
         CREATE OR REPLACE TEMP TABLE parsed AS
         WITH objects AS (
-            SELECT file_no, line_no, line, file_no::BIGINT * {_ROWS_PER_FILE} + line_no AS row_id,
-                coalesce(NOT bad_bytes AND CASE WHEN json_valid(line) THEN json_type(line) END = 'OBJECT', false) AS is_object
+            SELECT file_no, line_no, line, {_ROW_ID} AS row_id,
+                NOT bad_bytes AND (starts_with(line, '{{') OR starts_with(ltrim(line, ' ' || chr(9) || chr(13)), '{{'))
+                    AND json_valid(line) AS is_object
             FROM arrow_lines
         ), read AS (
             SELECT *, is_object AND {_LAX} AS lax,
                 CASE WHEN is_object THEN json_type(line, {paths}) END AS types,
-                CASE WHEN is_object THEN len(json_keys(line)) END AS keys,
-                CASE WHEN is_object THEN len(json_keys(line, '$.properties')) END AS property_keys,
-                CASE WHEN is_object THEN len(json_keys(line, '$.consent')) END AS consent_keys,
+                CASE WHEN is_object THEN json_keys(line, ['$', '$.properties', '$.consent']) END AS keys,
                 CASE WHEN is_object THEN json_transform(line, '{json.dumps(envelope)}') END AS e
             FROM objects
         ), heard AS (
-            SELECT *, coalesce(CASE WHEN consent_keys > {said}
-                THEN len(list_distinct(json_keys(line, '$.consent'))) < consent_keys END, false) AS says_twice
+            SELECT *, coalesce(CASE WHEN len(keys[3]) > {said}
+                THEN len(list_distinct(keys[3])) < len(keys[3]) END, false) AS says_twice
             FROM read
         ), named AS (
-            SELECT row_id, file_no, line_no, line, lax, is_object, e,
+            SELECT row_id, file_no, line_no, lax, is_object{flat}{_typed_values(plan)},
+                e.properties AS texts, e.timestamp AS timestamp_text, e.received_at AS received_at_text,
                 CASE WHEN types[{ENVELOPE.index("user_id") + 1}] = 'VARCHAR' THEN e.user_id END AS uid,
                 CASE WHEN types[{ENVELOPE.index("event") + 1}] = 'VARCHAR' THEN e.event END AS event,
-                hash(types, keys, property_keys) AS shape_hash,
+                hash(types, len(keys[1]), len(keys[2])) AS shape_hash,
                 {_time("timestamp")} AS occurred_at, {_time("received_at")} AS stated_received_at{says}
             FROM heard
         ), known AS (
             SELECT named.*, coalesce(categories.category, {quote(plan.privacy.unknown_event_category)}) AS category
             FROM named LEFT JOIN categories ON categories.event = named.event
         )
-        SELECT *, hash(shape_hash, event) AS shape_key{consents},
-            coalesce(stated_received_at, occurred_at) AS received_at, e.received_at IS NULL AS received_at_missing,
+        SELECT * EXCLUDE (texts, timestamp_text, received_at_text, shape_hash), hash(shape_hash, event) AS shape_key{consents},
+            {_values_pass(plan)} AS values_pass,
+            coalesce(stated_received_at, occurred_at) AS received_at, received_at_text IS NULL AS received_at_missing,
             coalesce(stated_received_at - occurred_at > INTERVAL {rules.late_after_hours} HOUR, false) AS is_late,
+            timestamp_text IS NOT NULL AND occurred_at IS NULL AS timestamp_wrong,
+            received_at_text IS NOT NULL AND stated_received_at IS NULL AS received_at_wrong,
             {_time_problem(rules)} AS time_problem,
             CASE WHEN NOT is_object THEN 'unparsable'
                 WHEN NOT CASE category {granted} ELSE false END THEN 'suppressed'
@@ -251,11 +261,11 @@ def _time_rules(rules: Rules) -> list[tuple[str, str]]:
     late = f"at most {rules.max_lateness_days} days after timestamp"
     return [
         (
-            "occurred_at IS NULL AND e.timestamp IS NOT NULL",
+            "timestamp_wrong",
             _reason("bad_timestamp", "$.timestamp", "format", format_name, "string"),
         ),
         (
-            "stated_received_at IS NULL AND e.received_at IS NOT NULL",
+            "received_at_wrong",
             _reason("bad_timestamp", "$.received_at", "format", format_name, "string"),
         ),
         (
@@ -275,7 +285,7 @@ def _time_rules(rules: Rules) -> list[tuple[str, str]]:
             f"stated_received_at - occurred_at > INTERVAL {rules.max_lateness_days} DAY",
             _reason("too_late", "$.received_at", "formatMaximum", late, "string"),
         ),
-        ("e.event_id = ''", _reason("too_short", "$.event_id", "minLength", "1", "string")),
+        ("event_id = ''", _reason("too_short", "$.event_id", "minLength", "1", "string")),
     ]
 
 
@@ -284,45 +294,64 @@ def _reason(code: str, path: str, keyword: str, expected: str, actual_type: str)
     return "{" + ", ".join(f"{key}: {quote(value)}" for key, value in values.items()) + "}"
 
 
-def _typed_sql(event: EventPlan, checks: Sequence[SqlCheck]) -> str:
-    """Typed values of one event's candidates and an AND fast path; reasons only where it fails.
+def typed_column(name: str, event: EventPlan) -> str:
+    """The column of `parsed` that holds a property's values (events may declare one name in several types)."""
+    return f'"p_{name}_{event.properties[name].type}"'
 
-    Numbers are read as text first, so that one too large for its type is a reason and not a silent null.
-    """
-    texts = json.dumps({"properties": dict.fromkeys(event.properties, "VARCHAR") or "JSON"})
-    casts, ranges = [], []
-    for name, prop in event.properties.items():
-        target = SQL_TYPES[prop.type]
-        casts.append(
-            f't."{name}" AS "{name}"' if prop.type == "string" else f'try_cast(t."{name}" AS {target}) AS "{name}"'
+
+def _typed(text: str, event: EventPlan, name: str) -> str:
+    """A value from its text: a number too large for its type becomes null, which `_value_rules` tells from absent."""
+    kind = event.properties[name].type
+    return text if kind == "string" else f"try_cast({text} AS {SQL_TYPES[kind]})"
+
+
+def _typed_values(plan: TrackingPlan) -> str:
+    columns = {
+        typed_column(name, event): _typed(f'e.properties."{name}"', event, name)
+        for event in plan.events.values()
+        for name in event.properties
+    }
+    return "".join(f", {value} AS {column}" for column, value in columns.items())
+
+
+def _value_rules(event: EventPlan, column: Callable[[str], str], texts: str) -> list[SqlCheck]:
+    """What the values of an event must satisfy, over its typed columns and the struct of their texts."""
+    ranges = [
+        SqlCheck(
+            f"$.properties.{name}", "out_of_range", "type", SQL_TYPES[prop.type],
+            f'({column(name)} IS NOT NULL OR {texts}."{name}" IS NULL)',
         )
-        if prop.type != "string":
-            ranges.append(
-                SqlCheck(
-                    f"$.properties.{name}",
-                    "out_of_range",
-                    "type",
-                    target,
-                    f'("{name}" IS NOT NULL OR t."{name}" IS NULL)',
-                )
-            )
-    rules = [*ranges, *checks]
-    every = " AND ".join(f"coalesce({rule.passes}, true)" for rule in rules) or "true"
+        for name, prop in event.properties.items() if prop.type != "string"
+    ]  # fmt: skip
+    return ranges + compile_checks(event, column)
+
+
+def _values_pass(plan: TrackingPlan) -> str:
+    """Whether a row's values satisfy its event's rules."""
+    cases = []
+    for event in plan.events.values():
+        rules = _value_rules(event, lambda name, event=event: typed_column(name, event), "texts")  # type: ignore[misc]
+        if rules:
+            passes = " AND ".join(f"coalesce({rule.passes}, true)" for rule in rules)
+            cases.append(f"WHEN {quote(event.event)} THEN {passes}")
+    return f"CASE event {' '.join(cases)} ELSE true END" if cases else "true"
+
+
+def _value_reasons_sql(event: EventPlan) -> str:
+    """Reasons of one event's rows whose values fail; the few rows are read again from their lines."""
+    texts = json.dumps({"properties": dict.fromkeys(event.properties, "VARCHAR")})
+    typed = "".join(", " + _typed(f't."{name}"', event, name) + f' AS "{name}"' for name in event.properties)
     found = ", ".join(
         f"CASE WHEN NOT coalesce({rule.passes}, true) THEN "
         f"{_reason(rule.code, rule.path, rule.keyword, rule.expected, _json_type(event, rule.path))} END"
-        for rule in rules
+        for rule in _value_rules(event, lambda name: f'"{name}"', "t")
     )
     return f"""
-        CREATE OR REPLACE TEMP TABLE "typed_{event.event}" AS
         WITH texts AS (
-            SELECT row_id, json_transform(line, '{texts}').properties AS t
-            FROM parsed WHERE stage = 'accepted' AND event = {quote(event.event)}
-        ), typed AS (SELECT row_id, t{"".join(", " + cast for cast in casts)} FROM texts),
-        judged AS (SELECT *, {every} AS ok FROM typed)
-        SELECT * EXCLUDE (t), CASE WHEN NOT ok THEN
-            list_filter([{found}]::{REASON_TYPE}, lambda r: r IS NOT NULL) END AS reasons
-        FROM judged
+            SELECT row_id, json_transform(line, '{texts}').properties AS t FROM parsed JOIN {LINES} USING (row_id)
+            WHERE stage = 'accepted' AND event = {quote(event.event)} AND NOT values_pass
+        ), typed AS (SELECT row_id, t{typed} FROM texts)
+        SELECT row_id, list_filter([{found}]::{REASON_TYPE}, lambda r: r IS NOT NULL) FROM typed
     """
 
 
@@ -338,21 +367,22 @@ _NEW_USERS_SQL = """
 """
 
 # A second `consent` key could take back what the first one gave; which one holds cannot be known, so none does.
-_TWO_CONSENTS_SQL = """
+# (The CASE keeps the engine from looking at keys before joining, in lines that are no JSON.)
+_TWO_CONSENTS_SQL = f"""
     UPDATE parsed SET stage = 'suppressed'
-    WHERE stage = 'accepted' AND shape_key IN (SELECT shape_key FROM bad_shapes)
-        AND len(list_filter(json_keys(line), lambda k: k = 'consent')) > 1
+    FROM {LINES} AS lines
+    WHERE lines.row_id = parsed.row_id AND stage = 'accepted' AND shape_key IN (SELECT shape_key FROM bad_shapes)
+        AND CASE WHEN is_object THEN len(list_filter(json_keys(line), lambda k: k = 'consent')) > 1 END
 """
 
 _FAILED_SQL = """
     CREATE OR REPLACE TEMP TABLE failed AS
-    WITH value_reasons AS ({value_reasons}),
-    joined AS (
-        SELECT p.row_id, p.line, coalesce(s.reasons, []::{reason_type}) AS structural,
+    WITH joined AS (
+        SELECT p.row_id, coalesce(s.reasons, []::{reason_type}) AS structural,
             list_concat(list_filter([{times}]::{reason_type}, lambda r: r IS NOT NULL), coalesce(v.reasons, []::{reason_type})) AS others
         FROM parsed p
         LEFT JOIN bad_shapes s USING (shape_key)
-        LEFT JOIN value_reasons v USING (row_id)
+        LEFT JOIN bad_values v USING (row_id)
         WHERE p.stage = 'accepted' AND (s.shape_key IS NOT NULL OR v.row_id IS NOT NULL OR p.time_problem)
     )
     SELECT row_id, list_concat(
@@ -375,5 +405,5 @@ def unknown_keys_sql(plan: TrackingPlan) -> str:
             list_transform(list_filter(json_keys(line), lambda k: NOT list_contains({_sql_list(ENVELOPE)}, k)), lambda k: {safe}) AS top,
             list_transform(list_filter(json_keys(line, '$.properties'),
                 lambda k: NOT list_contains(CASE event {cases} ELSE []::VARCHAR[] END, k)), lambda k: {safe}) AS inner_keys
-        FROM parsed WHERE stage = 'quarantined'
+        FROM parsed JOIN {LINES} USING (row_id) WHERE stage = 'quarantined'
     """
