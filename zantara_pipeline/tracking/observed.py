@@ -12,29 +12,57 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
+from zantara_pipeline.privacy.consent import statements_of
+from zantara_pipeline.storage.engine import open_engine
+from zantara_pipeline.storage.home import Home
+from zantara_pipeline.storage.ledger import Ledger
 from zantara_pipeline.tracking.plan import TrackingPlan
 from zantara_pipeline.tracking.sql_checks import quote
 
 
-class ObservedConsent:
-    """Collects over the batches of one commit; works on the judge's temp tables `parsed` and `statements`."""
+@dataclass(frozen=True)
+class Heard:
+    """What one batch says of consent.
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, plan: TrackingPlan) -> None:
-        self.con = con
-        con.execute(
-            "CREATE OR REPLACE TEMP TABLE observed_changes (user_id VARCHAR, purpose VARCHAR, status VARCHAR, effective_from TIMESTAMPTZ)"
-        )
-        self._summary = _summary_sql(plan.purposes)
+    words : one row a person; per purpose p: first_p, last_p (times), yes_p, no_p (was it granted, was it denied).
+    mixed : user_id, purpose, status, occurred_at; every word of those who said both.
+    """
+
+    words: pa.Table
+    mixed: pa.Table
+
+
+def heard_in_batch(con: duckdb.DuckDBPyConnection, purposes: Sequence[str]) -> Heard:
+    """Read it from the judge's temp table `parsed`."""
+    words = _arrow(con, f"CREATE OR REPLACE TEMP TABLE batch_words AS {_summary_sql(purposes)}", "FROM batch_words")
+    mixed = _arrow(con, "", " UNION ALL ".join(_mixed_sql(purpose) for purpose in purposes))
+    return Heard(words, mixed)
+
+
+class ObservedConsent:
+    """Collects over the batches of one commit, in their order."""
+
+    def __init__(self, home: Home, ledger: Ledger, plan: TrackingPlan) -> None:
+        self.ledger = ledger
+        self.con = open_engine(None, home, threads=1, memory_limit="300MB")
+        self.con.execute(_TABLES_SQL)
         self._seen = _SEEN_SQL.format(latest=" UNION ALL ".join(_latest_sql(purpose) for purpose in plan.purposes))
         self._says = " UNION ALL ".join(_says_sql(purpose) for purpose in plan.purposes)
 
-    def add_batch(self) -> None:
-        """Find what the judged batch changes, and let the next batch of the commit know it."""
-        self.con.execute(self._summary)
+    def close(self) -> None:
+        self.con.close()
+
+    def add(self, heard: Heard) -> None:
+        """Find what a batch changes, and let the next batch of the commit know it."""
+        self.con.register("batch_words", heard.words)
+        self.con.register("batch_mixed", heard.mixed)
+        self._recall()
         self.con.execute(_HEARD_SQL.format(says=self._says))
         self.con.execute(_CHANGES_SQL)
         self.con.execute("INSERT INTO observed_changes SELECT * FROM batch_changes")
@@ -42,6 +70,14 @@ class ObservedConsent:
         self.con.execute(self._seen)
         self.con.execute(_FORGET_SEEN_SQL)
         self.con.execute("INSERT INTO statements SELECT *, 'seen' FROM batch_seen")
+
+    def _recall(self) -> None:
+        """Fetch what events said before of people not met in this commit yet."""
+        new = "SELECT user_id FROM batch_words ANTI JOIN known_users USING (user_id)"
+        users = _arrow(self.con, "", new)
+        self.con.execute(f"INSERT INTO known_users {new}")
+        self.con.register("recalled", statements_of(self.ledger, users.column(0)))
+        self.con.execute("INSERT INTO statements SELECT * FROM recalled WHERE origin IN ('event', 'seen')")
 
     def save(self, db: sqlite3.Connection) -> None:
         """Write changes and latest words in the commit's own transaction."""
@@ -77,9 +113,17 @@ def _summary_sql(purposes: Sequence[str]) -> str:
         for p in purposes
     )
     return f"""
-        CREATE OR REPLACE TEMP TABLE batch_words AS
         SELECT uid AS user_id{columns} FROM parsed
         WHERE uid IS NOT NULL AND occurred_at IS NOT NULL AND stage <> 'unparsable' GROUP BY uid
+    """
+
+
+def _mixed_sql(purpose: str) -> str:
+    return f"""
+        SELECT uid AS user_id, {quote(purpose)} AS purpose,
+            CASE WHEN event_consent_{purpose} THEN 'granted' ELSE 'denied' END AS status, occurred_at
+        FROM parsed SEMI JOIN batch_words b ON b.user_id = parsed.uid AND b.yes_{purpose} AND b.no_{purpose}
+        WHERE says_{purpose} AND stage <> 'unparsable' AND occurred_at IS NOT NULL
     """
 
 
@@ -108,12 +152,22 @@ def _says_sql(purpose: str) -> str:
         SELECT user_id, {name} AS purpose, {status} AS status, first_{purpose} AS occurred_at {one_word}
         UNION ALL SELECT user_id, {name}, {status}, last_{purpose} {one_word} AND last_{purpose} <> first_{purpose}
         UNION ALL
-        SELECT uid, {name}, CASE WHEN event_consent_{purpose} THEN 'granted' ELSE 'denied' END, occurred_at
-        FROM parsed SEMI JOIN batch_words b ON b.user_id = parsed.uid AND b.yes_{purpose} AND b.no_{purpose}
-        WHERE says_{purpose} AND stage <> 'unparsable' AND occurred_at IS NOT NULL
+        SELECT user_id, purpose, status, occurred_at FROM batch_mixed WHERE purpose = {name}
     """
 
 
+def _arrow(con: duckdb.DuckDBPyConnection, before: str, query: str) -> pa.Table:
+    if before:
+        con.execute(before)
+    return con.sql(query).to_arrow_table()
+
+
+_TABLES_SQL = """
+    CREATE TEMP TABLE observed_changes (user_id VARCHAR, purpose VARCHAR, status VARCHAR, effective_from TIMESTAMPTZ);
+    CREATE TEMP TABLE known_users (user_id VARCHAR);
+    CREATE TEMP TABLE statements
+        (user_id VARCHAR, purpose VARCHAR, status VARCHAR, effective_from TIMESTAMPTZ, origin VARCHAR)
+"""
 _TEXT = "strftime({}, '%Y-%m-%dT%H:%M:%S.%fZ')"
 
 # What the batch says, and each of its people's latest word so far, which is one more observation.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -104,6 +104,21 @@ def line_batches(file: LandedFile, file_no: int) -> Iterator[pa.RecordBatch]:
         ) from None
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", file.path, "check the file") from None
+
+
+def line_tables(files: Sequence[LandedFile], size: int) -> Iterator[pa.Table]:
+    """Lines of several files (numbered as given) in tables of about `size` bytes, BATCH_SCHEMA."""
+    held: list[pa.RecordBatch] = []
+    held_bytes = 0
+    for number, file in enumerate(files):
+        for batch in line_batches(file, number):
+            held.append(batch)
+            held_bytes += batch.nbytes
+            if held_bytes >= size:
+                yield pa.Table.from_batches(held, schema=BATCH_SCHEMA)
+                held, held_bytes = [], 0
+    if held:
+        yield pa.Table.from_batches(held, schema=BATCH_SCHEMA)
 
 
 def _open(path: Path) -> BinaryIO:

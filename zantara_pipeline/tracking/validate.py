@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from zantara_pipeline.errors import InputError
-from zantara_pipeline.privacy.consent import STATEMENT_SCHEMA
 from zantara_pipeline.storage.engine import open_engine
 from zantara_pipeline.storage.home import Home
-from zantara_pipeline.tracking.ingest import FileCounts, batch_counts, judged_batches, quarantined_sql
-from zantara_pipeline.tracking.reader import identify
+from zantara_pipeline.tracking.batch import FileCounts, batch_counts, quarantined_sql
+from zantara_pipeline.tracking.ingest import BATCH_BYTES
+from zantara_pipeline.tracking.reader import identify, line_tables
 from zantara_pipeline.tracking.verdict import Judge, Rules
 
 
@@ -50,13 +50,14 @@ def validate_file(path: Path, rules: Rules, *, threads: int, examples: int = 20)
     if not path.is_file():
         raise InputError("no such file", path, "name a .jsonl or .jsonl.gz file")
     verdict = FileVerdict(str(path))
-    nobody = STATEMENT_SCHEMA.empty_table()
     with tempfile.TemporaryDirectory() as folder:
         con = open_engine(None, Home(Path(folder)), threads=threads, memory_limit="600MB")
         try:
             judge = Judge(con, rules)
             con.execute("CREATE TEMP TABLE sources AS SELECT 0 AS file_no, ? AS source", [path.name])
-            for _ in judged_batches(judge, [identify(path, path.name)], lambda users: nobody):
+            for lines in line_tables([identify(path, path.name)], BATCH_BYTES):
+                judge.load(lines)
+                judge.judge()
                 _add(con, rules, verdict, examples)
         finally:
             con.close()

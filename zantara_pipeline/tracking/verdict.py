@@ -19,7 +19,14 @@ import duckdb
 import pyarrow as pa
 
 from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, SQL_TYPES, EventPlan, TrackingPlan
-from zantara_pipeline.tracking.shapes import ENVELOPE, Reason, Shape, declared_paths, declared_properties, structural_reasons
+from zantara_pipeline.tracking.shapes import (
+    ENVELOPE,
+    Reason,
+    Shape,
+    declared_paths,
+    declared_properties,
+    structural_reasons,
+)
 from zantara_pipeline.tracking.sql_checks import SqlCheck, compile_checks, quote
 
 REASON_TYPE = "STRUCT(code VARCHAR, path VARCHAR, keyword VARCHAR, expected VARCHAR, actual_type VARCHAR)[]"

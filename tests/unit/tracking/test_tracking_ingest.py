@@ -16,6 +16,7 @@ from event_lines import Shop, event, utc, viewed
 from zantara_pipeline.storage.inventory import unexplained
 from zantara_pipeline.storage.ledger import Ledger
 from zantara_pipeline.tracking import ingest as ingest_module
+from zantara_pipeline.tracking import reader as reader_module
 from zantara_pipeline.tracking.audit import unbalanced_files
 from zantara_pipeline.tracking.clock import latest_received_at
 
@@ -157,7 +158,9 @@ def test_killed_while_reading(tmp_path: Path, undisturbed: dict[str, Any], call:
     shop = Shop(tmp_path)
     land_all(shop)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ingest_module, "line_batches", nth(call, ingest_module.line_batches))
+        interrupted = nth(call, reader_module.line_batches)
+        for module in (ingest_module, reader_module):
+            patch.setattr(module, "line_batches", interrupted)
         assert killed(shop)
     assert_recovered(shop, undisturbed)
 

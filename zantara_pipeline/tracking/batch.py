@@ -1,0 +1,209 @@
+"""One batch of lines: judged on a worker's own connection, written beside the lake, and what is to be known of it.
+
+Belongs here: what a batch leaves (Parquet files, counts, reasons, consent said). Does not belong here: the verdicts
+(verdict.py), which files make a commit and when it counts (ingest.py).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from zantara_pipeline.privacy.consent import statements_of
+from zantara_pipeline.storage.engine import open_engine
+from zantara_pipeline.storage.home import Home
+from zantara_pipeline.storage.ledger import Ledger
+from zantara_pipeline.tracking.observed import Heard, heard_in_batch
+from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, TrackingPlan
+from zantara_pipeline.tracking.sql_checks import quote
+from zantara_pipeline.tracking.verdict import LINES, REASON_TYPE, Judge, Rules, typed_column, unknown_keys_sql
+
+STAGES = ("unparsable", "suppressed", "quarantined", "accepted")
+
+
+@dataclass
+class FileCounts:
+    """Rows of one file per outcome; rows_in is their sum."""
+
+    unparsable: int = 0
+    suppressed: int = 0
+    quarantined: int = 0
+    accepted: int = 0
+    late: int = 0
+    min_received_at: datetime | None = None
+    max_received_at: datetime | None = None
+
+    @property
+    def rows_in(self) -> int:
+        return self.unparsable + self.suppressed + self.quarantined + self.accepted
+
+    def add(self, other: FileCounts) -> None:
+        for name in (*STAGES, "late"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name, pick in (("min_received_at", min), ("max_received_at", max)):
+            known = [moment for moment in (getattr(self, name), getattr(other, name)) if moment is not None]
+            setattr(self, name, pick(known) if known else None)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one batch came to; files by their number in the commit."""
+
+    counts: list[tuple[int, FileCounts, date | None]]
+    dates: set[date]
+    quarantined_dates: set[date]
+    reasons: Counter[tuple[int, str, str, str]]
+    heard: Heard
+
+
+class BatchWorker:
+    """Judges and writes batches on one thread, with an in-memory engine of its own."""
+
+    def __init__(self, home: Home, ledger: Ledger, rules: Rules, memory_limit: str) -> None:
+        self.ledger, self.plan = ledger, rules.plan
+        self.con = open_engine(None, home, threads=1, memory_limit=memory_limit)
+        self.con.execute("SET preserve_insertion_order = false")
+        self.judge = Judge(self.con, rules)
+
+    def close(self) -> None:
+        self.con.close()
+
+    def begin(self, folder: Path, sources: Sequence[str]) -> None:
+        """The next batches belong to the commit whose files go below `folder`."""
+        self.folder = folder
+        self.con.execute("CREATE OR REPLACE TEMP TABLE sources (file_no INTEGER, source VARCHAR)")
+        self.con.executemany("INSERT INTO sources VALUES (?, ?)", list(enumerate(sources)))
+        self.judge.forget_users()
+
+    def take(self, part: int, lines: pa.Table) -> Outcome:
+        """Judge a batch (reader.BATCH_SCHEMA) and write it as the files numbered `part` of the commit."""
+        self.name = f"{self.folder.name}-{part:04d}"
+        self.judge.learn(statements_of(self.ledger, self.judge.load(lines)))
+        self.judge.judge()
+        for event in self.plan.events:
+            self._write_accepted(event)
+        return Outcome(
+            counts=list(batch_counts(self.con)),
+            dates=self._dates("accepted"),
+            quarantined_dates=self._dates("quarantined"),
+            reasons=self._write_failures(),
+            heard=heard_in_batch(self.con, self.plan.purposes),
+        )
+
+    def _dates(self, stage: str) -> set[date]:
+        return {row[0] for row in self.con.execute(_DATES_SQL, [stage]).fetchall()}
+
+    def _copy(self, query: str, folder: Path, partition: str | None) -> None:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if partition is None:
+            self.con.execute(f"COPY ({query}) TO {quote(str(folder.parent / f'{self.name}.parquet'))} (FORMAT parquet)")
+        else:
+            options = (
+                f"FORMAT parquet, PARTITION_BY ({partition}), FILENAME_PATTERN '{self.name}-{{i}}', OVERWRITE_OR_IGNORE"
+            )
+            self.con.execute(f"COPY ({query}) TO {quote(str(folder))} ({options})")
+
+    def _write_accepted(self, event: str) -> None:
+        if self._any(f"parsed WHERE stage = 'accepted' AND event = {quote(event)}"):
+            self._copy(accepted_sql(event, self.plan), self.folder / "accepted" / f"event={event}", "received_date")
+
+    def _write_failures(self) -> Counter[tuple[int, str, str, str]]:
+        """Quarantined and unparsable lines; returns rows per file number, event, code and path."""
+        reasons: Counter[tuple[int, str, str, str]] = Counter()
+        if self._any("failed"):
+            self.con.execute(f"CREATE OR REPLACE TEMP TABLE quarantined AS {quarantined_sql(self.con, self.plan)}")
+            for *key, rows in self.con.execute(_REASONS_SQL).fetchall():
+                reasons[tuple(key)] = rows
+            self._copy("SELECT * EXCLUDE (file_no) FROM quarantined", self.folder / "quarantine", "received_date")
+        if self._any("parsed WHERE stage = 'unparsable'"):
+            self._copy(_UNPARSABLE_SQL, self.folder / "unparsable" / "x", None)
+        return reasons
+
+    def _any(self, relation: str) -> bool:
+        return self.con.execute(f"SELECT EXISTS (FROM {relation})").fetchall() == [(True,)]
+
+
+def batch_counts(con: duckdb.DuckDBPyConnection) -> Iterator[tuple[int, FileCounts, date | None]]:
+    """(file_no, counts, first accepted received date) of the batch just judged."""
+    for number, *values in con.execute(_COUNT_SQL).fetchall():
+        yield number, FileCounts(*values[:7]), values[7]
+
+
+def quarantined_sql(con: duckdb.DuckDBPyConnection, plan: TrackingPlan) -> str:
+    """Query of the failing rows of the batch just judged, with all reasons (unknown keys by name)."""
+    con.execute(f"CREATE OR REPLACE TEMP TABLE unknown_keys AS {unknown_keys_sql(plan)}")
+    versions = "".join(f" WHEN {quote(name)} THEN {quote(event.version)}" for name, event in plan.events.items())
+    return _QUARANTINE_SQL.format(
+        name=_EVENT_NAME, reasons=_named_unknown_keys(), versions=f"CASE p.event{versions} END" if versions else "NULL"
+    )
+
+
+def accepted_sql(event: str, plan: TrackingPlan) -> str:
+    """Accepted rows of one event as the lake's columns."""
+    ids = ", ".join(f"p.{name}" for name in ENVELOPE_STRINGS)
+    context = ", ".join(f"p.{name}" for name in CONTEXT_KEYS)
+    declared = plan.events[event]
+    properties = "".join(f', p.{typed_column(name, declared)} AS "{name}"' for name in declared.properties)
+    return f"""
+        SELECT p.event_id, p.occurred_at, p.received_at, {ids}, {quote(declared.version)} AS plan_version, s.source, p.line_no,
+            'granted' AS consent_basis, p.consent_analytics, p.consent_personalization, p.is_late, p.received_at_missing,
+            {context}{properties}, p.received_at::DATE AS received_date
+        FROM parsed p JOIN sources s USING (file_no)
+        WHERE p.stage = 'accepted' AND p.event = {quote(event)}
+    """
+
+
+def _named_unknown_keys() -> str:
+    """Reasons with the names of unknown keys filled in: one reason per key; a repeated declared key has its own code."""
+    expand = (
+        "flatten(list_transform({source}, lambda r: CASE WHEN r.code = 'unknown_key' AND r.path = {level} THEN "
+        "CASE WHEN len({names}) = 0 THEN [struct_update(r, code := 'duplicate_key', keyword := 'uniqueKeys', expected := 'each key once')] "
+        "ELSE list_transform({names}, lambda k: struct_update(r, path := {level} || '.' || k)) END ELSE [r] END))"
+    )
+    top = expand.format(source="f.reasons", level="'$'", names="u.top")
+    return expand.format(source=top, level="'$.properties'", names="u.inner_keys")
+
+
+_COUNT_SQL = """
+    SELECT file_no,
+        count(*) FILTER (stage = 'unparsable'), count(*) FILTER (stage = 'suppressed'),
+        count(*) FILTER (stage = 'quarantined'), count(*) FILTER (stage = 'accepted'),
+        count(*) FILTER (stage = 'accepted' AND is_late),
+        min(received_at) FILTER (stage = 'accepted'), max(received_at) FILTER (stage = 'accepted'),
+        min(received_at::DATE) FILTER (stage = 'accepted')
+    FROM parsed GROUP BY file_no
+"""
+
+_DATES_SQL = "SELECT DISTINCT received_at::DATE FROM parsed WHERE stage = ? AND received_at IS NOT NULL"
+
+# The name of an event that nobody declared is a value of its sender: it is repeated only where it looks like a name.
+_EVENT_NAME = "CASE WHEN regexp_full_match(p.event, '[A-Za-z][A-Za-z0-9_ -]{0,39}') THEN p.event END"
+
+_QUARANTINE_SQL = f"""
+    WITH named AS (
+        SELECT f.row_id, {{reasons}}::{REASON_TYPE} AS reasons FROM failed f JOIN unknown_keys u USING (row_id)
+    )
+    SELECT p.event_id, {{name}} AS event, rtrim(l.line, chr(10) || chr(13)) AS payload_raw, s.source, p.file_no, p.line_no,
+        {{versions}} AS plan_version, n.reasons,
+        md5(coalesce(p.event, '') || list_aggregate(list_sort(list_transform(n.reasons, lambda r: r.code || r.path)), 'string_agg', ' ')) AS fingerprint,
+        coalesce(p.received_at, p.stated_received_at) AS first_seen, 1 AS attempts, 'open' AS status,
+        coalesce(p.received_at::DATE, p.stated_received_at::DATE, DATE '1970-01-01') AS received_date
+    FROM parsed p JOIN named n USING (row_id) JOIN {LINES} l USING (row_id) JOIN sources s USING (file_no)
+"""
+
+_REASONS_SQL = """
+    SELECT file_no, coalesce(event, ''), reason.code, reason.path, count(DISTINCT line_no)
+    FROM (SELECT file_no, line_no, event, unnest(reasons) AS reason FROM quarantined)
+    GROUP BY ALL ORDER BY ALL
+"""
+
+_UNPARSABLE_SQL = f"""
+    SELECT s.source, p.line_no, rtrim(l.line, chr(10) || chr(13)) AS line
+    FROM parsed p JOIN {LINES} l USING (row_id) JOIN sources s USING (file_no) WHERE p.stage = 'unparsable'
+"""
