@@ -21,9 +21,12 @@ from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
 from zantara_pipeline.tracking.observed import Heard, heard_in_batch
 from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, TrackingPlan
+from zantara_pipeline.tracking.reasons import Failures
 from zantara_pipeline.tracking.sql_checks import quote
-from zantara_pipeline.tracking.verdict import LINES, REASON_TYPE, Judge, Rules, typed_column, unknown_keys_sql
+from zantara_pipeline.tracking.verdict import LINES, Judge, Rules, typed_column
 
+# Failing lines are explained at the end of a commit; more than these (20 MB or so) before it.
+MOST_HELD = 40_000
 STAGES = ("unparsable", "suppressed", "quarantined", "accepted")
 
 
@@ -70,6 +73,7 @@ class BatchWorker:
         self.con = open_engine(None, home, threads=1, memory_limit=memory_limit)
         self.con.execute("SET preserve_insertion_order = false")
         self.judge = Judge(self.con, rules)
+        self.failures = Failures(self.con, rules)
 
     def close(self) -> None:
         self.con.close()
@@ -86,15 +90,27 @@ class BatchWorker:
         self.name = f"{self.folder.name}-{part:04d}"
         self.judge.learn(statements_of(self.ledger, self.judge.load(lines)))
         self.judge.judge()
-        for event in self.plan.events:
-            self._write_accepted(event)
+        self.failures.hold()
+        self._write_accepted()
+        if self._any("parsed WHERE stage = 'unparsable'"):
+            self._copy(_UNPARSABLE_SQL, self.folder / "unparsable" / "x", None)
         return Outcome(
             counts=list(batch_counts(self.con)),
             dates=self._dates("accepted"),
             quarantined_dates=self._dates("quarantined"),
-            reasons=self._write_failures(),
+            reasons=self.explain() if self.failures.held > MOST_HELD else Counter(),
             heard=heard_in_batch(self.con, self.plan.purposes),
         )
+
+    def explain(self) -> Counter[tuple[int, str, str, str]]:
+        """Write the quarantined lines held since the last call; returns rows per file number, event, code and path."""
+        reasons: Counter[tuple[int, str, str, str]] = Counter()
+        if self.failures.held:
+            self.failures.explain()
+            for *key, rows in self.con.execute(_REASONS_SQL).fetchall():
+                reasons[tuple(key)] = rows
+            self._copy("SELECT * EXCLUDE (file_no) FROM quarantined", self.folder / "quarantine", "received_date")
+        return reasons
 
     def _dates(self, stage: str) -> set[date]:
         return {row[0] for row in self.con.execute(_DATES_SQL, [stage]).fetchall()}
@@ -109,21 +125,12 @@ class BatchWorker:
             )
             self.con.execute(f"COPY ({query}) TO {quote(str(folder))} ({options})")
 
-    def _write_accepted(self, event: str) -> None:
-        if self._any(f"parsed WHERE stage = 'accepted' AND event = {quote(event)}"):
+    def _write_accepted(self) -> None:
+        events = self.con.execute(
+            "SELECT DISTINCT event FROM parsed WHERE stage = 'accepted' ORDER BY event"
+        ).fetchall()
+        for (event,) in events:
             self._copy(accepted_sql(event, self.plan), self.folder / "accepted" / f"event={event}", "received_date")
-
-    def _write_failures(self) -> Counter[tuple[int, str, str, str]]:
-        """Quarantined and unparsable lines; returns rows per file number, event, code and path."""
-        reasons: Counter[tuple[int, str, str, str]] = Counter()
-        if self._any("failed"):
-            self.con.execute(f"CREATE OR REPLACE TEMP TABLE quarantined AS {quarantined_sql(self.con, self.plan)}")
-            for *key, rows in self.con.execute(_REASONS_SQL).fetchall():
-                reasons[tuple(key)] = rows
-            self._copy("SELECT * EXCLUDE (file_no) FROM quarantined", self.folder / "quarantine", "received_date")
-        if self._any("parsed WHERE stage = 'unparsable'"):
-            self._copy(_UNPARSABLE_SQL, self.folder / "unparsable" / "x", None)
-        return reasons
 
     def _any(self, relation: str) -> bool:
         return self.con.execute(f"SELECT EXISTS (FROM {relation})").fetchall() == [(True,)]
@@ -133,15 +140,6 @@ def batch_counts(con: duckdb.DuckDBPyConnection) -> Iterator[tuple[int, FileCoun
     """(file_no, counts, first accepted received date) of the batch just judged."""
     for number, *values in con.execute(_COUNT_SQL).fetchall():
         yield number, FileCounts(*values[:7]), values[7]
-
-
-def quarantined_sql(con: duckdb.DuckDBPyConnection, plan: TrackingPlan) -> str:
-    """Query of the failing rows of the batch just judged, with all reasons (unknown keys by name)."""
-    con.execute(f"CREATE OR REPLACE TEMP TABLE unknown_keys AS {unknown_keys_sql(plan)}")
-    versions = "".join(f" WHEN {quote(name)} THEN {quote(event.version)}" for name, event in plan.events.items())
-    return _QUARANTINE_SQL.format(
-        name=_EVENT_NAME, reasons=_named_unknown_keys(), versions=f"CASE p.event{versions} END" if versions else "NULL"
-    )
 
 
 def accepted_sql(event: str, plan: TrackingPlan) -> str:
@@ -159,17 +157,6 @@ def accepted_sql(event: str, plan: TrackingPlan) -> str:
     """
 
 
-def _named_unknown_keys() -> str:
-    """Reasons with the names of unknown keys filled in: one reason per key; a repeated declared key has its own code."""
-    expand = (
-        "flatten(list_transform({source}, lambda r: CASE WHEN r.code = 'unknown_key' AND r.path = {level} THEN "
-        "CASE WHEN len({names}) = 0 THEN [struct_update(r, code := 'duplicate_key', keyword := 'uniqueKeys', expected := 'each key once')] "
-        "ELSE list_transform({names}, lambda k: struct_update(r, path := {level} || '.' || k)) END ELSE [r] END))"
-    )
-    top = expand.format(source="f.reasons", level="'$'", names="u.top")
-    return expand.format(source=top, level="'$.properties'", names="u.inner_keys")
-
-
 _COUNT_SQL = """
     SELECT file_no,
         count(*) FILTER (stage = 'unparsable'), count(*) FILTER (stage = 'suppressed'),
@@ -181,21 +168,6 @@ _COUNT_SQL = """
 """
 
 _DATES_SQL = "SELECT DISTINCT received_at::DATE FROM parsed WHERE stage = ? AND received_at IS NOT NULL"
-
-# The name of an event that nobody declared is a value of its sender: it is repeated only where it looks like a name.
-_EVENT_NAME = "CASE WHEN regexp_full_match(p.event, '[A-Za-z][A-Za-z0-9_ -]{0,39}') THEN p.event END"
-
-_QUARANTINE_SQL = f"""
-    WITH named AS (
-        SELECT f.row_id, {{reasons}}::{REASON_TYPE} AS reasons FROM failed f JOIN unknown_keys u USING (row_id)
-    )
-    SELECT p.event_id, {{name}} AS event, rtrim(l.line, chr(10) || chr(13)) AS payload_raw, s.source, p.file_no, p.line_no,
-        {{versions}} AS plan_version, n.reasons,
-        md5(coalesce(p.event, '') || list_aggregate(list_sort(list_transform(n.reasons, lambda r: r.code || r.path)), 'string_agg', ' ')) AS fingerprint,
-        coalesce(p.received_at, p.stated_received_at) AS first_seen, 1 AS attempts, 'open' AS status,
-        coalesce(p.received_at::DATE, p.stated_received_at::DATE, DATE '1970-01-01') AS received_date
-    FROM parsed p JOIN named n USING (row_id) JOIN {LINES} l USING (row_id) JOIN sources s USING (file_no)
-"""
 
 _REASONS_SQL = """
     SELECT file_no, coalesce(event, ''), reason.code, reason.path, count(DISTINCT line_no)

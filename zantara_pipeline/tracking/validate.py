@@ -14,9 +14,10 @@ from typing import Any
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.storage.engine import open_engine
 from zantara_pipeline.storage.home import Home
-from zantara_pipeline.tracking.batch import FileCounts, batch_counts, quarantined_sql
+from zantara_pipeline.tracking.batch import FileCounts, batch_counts
 from zantara_pipeline.tracking.ingest import BATCH_BYTES
 from zantara_pipeline.tracking.reader import identify, line_tables
+from zantara_pipeline.tracking.reasons import Failures
 from zantara_pipeline.tracking.verdict import Judge, Rules
 
 
@@ -53,21 +54,22 @@ def validate_file(path: Path, rules: Rules, *, threads: int, examples: int = 20)
     with tempfile.TemporaryDirectory() as folder:
         con = open_engine(None, Home(Path(folder)), threads=threads, memory_limit="600MB")
         try:
-            judge = Judge(con, rules)
+            judge, failures = Judge(con, rules), Failures(con, rules)
             con.execute("CREATE TEMP TABLE sources AS SELECT 0 AS file_no, ? AS source", [path.name])
             for lines in line_tables([identify(path, path.name)], BATCH_BYTES):
                 judge.load(lines)
                 judge.judge()
-                _add(con, rules, verdict, examples)
+                failures.hold()
+                failures.explain()
+                _add(con, verdict, examples)
         finally:
             con.close()
     return verdict
 
 
-def _add(con: Any, rules: Rules, verdict: FileVerdict, examples: int) -> None:
+def _add(con: Any, verdict: FileVerdict, examples: int) -> None:
     for _, counts, _ in batch_counts(con):
         verdict.counts.add(counts)
-    con.execute(f"CREATE OR REPLACE TEMP TABLE quarantined AS {quarantined_sql(con, rules.plan)}")
     for event, code, path, expected, rows in con.execute(_REASONS_SQL).fetchall():
         verdict.reasons[(event, code, path, expected)] += rows
     wanted = examples - len(verdict.failing_lines)

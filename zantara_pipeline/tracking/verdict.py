@@ -1,18 +1,19 @@
-"""Judging one batch of raw lines: unparsable, suppressed, quarantined with reasons, or accepted as typed rows.
+"""Judging one batch of raw lines: unparsable, suppressed, quarantined or accepted, with typed values.
 
 Works on an in-memory DuckDB connection; the batch is a temp table, so memory is bounded by the batch and not by the
 file. The first stage that applies counts the line. The lines themselves stay in the batch's Arrow memory and are
 fetched again for the few that failed.
 
-Belongs here: the order of the stages and their SQL. Does not belong here: files and commits (ingest.py), the rules
-themselves (plan.py, shapes.py, sql_checks.py).
+Belongs here: the order of the stages and their SQL. Does not belong here: files and commits (ingest.py), why a line
+failed (reasons.py), the rules themselves (plan.py, shapes.py, sql_checks.py).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import duckdb
@@ -42,24 +43,24 @@ _ROWS_PER_FILE = 10**12
 _ROW_ID = f"file_no::BIGINT * {_ROWS_PER_FILE} + line_no"
 LINES = f"(SELECT {_ROW_ID} AS row_id, line FROM arrow_lines)"
 """Subquery: the text of every line of the batch being judged."""
-_KEY_NAME = r"[A-Za-z_][A-Za-z0-9_.-]{0,63}"
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What a batch is judged by; times in hours and days."""
+    """What a batch is judged by; times in hours and days. Times after `judged_at` plus a day are in the future."""
 
     plan: TrackingPlan
     late_after_hours: int
     max_lateness_days: int
+    judged_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 class Judge:
     """Judges batches of lines of one connection; `load`, `learn`, `judge`, read the temp tables; again.
 
     Temp tables after `judge`: `parsed` (one row a line: file_no, line_no, stage, the envelope's values, a column
-    for each property in each type declared, ...) and `failed` (row_id, reasons); LINES has the text of each line by
-    row_id. Everything of a row is a column of its own, so that a query of one event reads that event's columns only.
+    for each property in each type declared, ...) and `bad_shapes` (shape_key, reasons; of all batches so far); LINES
+    has the text of each line by row_id. Everything of a row is a column of its own, so that a query of one event reads that event's columns only.
     """
 
     def __init__(self, con: duckdb.DuckDBPyConnection, rules: Rules) -> None:
@@ -68,6 +69,7 @@ class Judge:
         con.execute("CREATE TEMP TABLE categories (event VARCHAR, category VARCHAR)")
         if categories:
             con.executemany("INSERT INTO categories VALUES (?, ?)", categories)
+        con.execute(f"CREATE TEMP TABLE bad_shapes (shape_key UBIGINT, reasons {REASON_TYPE})")
         self.forget_users()
         self._parse_sql = _parse_sql(rules)
         self._shapes: dict[int, list[Reason]] = {}
@@ -102,13 +104,12 @@ class Judge:
         self.con.unregister("arrow_statements")
 
     def judge(self) -> None:
-        """Give every line of the loaded batch its stage, its reasons and its typed values."""
+        """Give every line of the loaded batch its stage."""
         for purpose in self.rules.plan.purposes:
             self.con.execute(_deny_sql(purpose))
         self.con.execute(_suppress_sql(self.rules.plan))
         self._judge_shapes()
-        self._judge_values()
-        self._collect_failures()
+        self.con.execute(_QUARANTINE_SQL)
 
     def _judge_shapes(self) -> None:
         """One structural verdict per distinct shape: the types of one sample row stand for all rows of the shape."""
@@ -117,30 +118,19 @@ class Judge:
         ).fetchall()
         new = [row_id for key, row_id in seen if key not in self._shapes]
         if new:
-            paths = _sql_list(declared_paths(self.rules.plan))
+            paths = sql_list(declared_paths(self.rules.plan))
             samples = self.con.execute(
                 f"SELECT shape_key, event, json_type(line, {paths}), len(json_keys(line)), len(json_keys(line, '$.properties')) "
                 f"FROM parsed JOIN {LINES} USING (row_id) WHERE row_id IN (SELECT unnest(?))", [new],
             ).fetchall()  # fmt: skip
             for key, *shape in samples:
                 self._shapes[key] = structural_reasons(Shape(*shape), self.rules.plan)
-        rows = [(key, [reason._asdict() for reason in self._shapes[key]]) for key, _ in seen if self._shapes[key]]
-        self.con.execute(f"CREATE OR REPLACE TEMP TABLE bad_shapes (shape_key UBIGINT, reasons {REASON_TYPE})")
-        if rows:
-            self.con.executemany("INSERT INTO bad_shapes VALUES (?, ?)", rows)
+            bad = [key for key, *_ in samples if self._shapes[key]]
+            if bad:
+                rows = [(key, [reason._asdict() for reason in self._shapes[key]]) for key in bad]
+                self.con.executemany("INSERT INTO bad_shapes VALUES (?, ?)", rows)
+        if any(self._shapes[key] for key, _ in seen):
             self.con.execute(_TWO_CONSENTS_SQL)
-
-    def _judge_values(self) -> None:
-        """Reasons of the rows whose values fail; that they fail was found while parsing."""
-        self.con.execute(f"CREATE OR REPLACE TEMP TABLE bad_values (row_id BIGINT, reasons {REASON_TYPE})")
-        events = self.con.execute("SELECT DISTINCT event FROM parsed WHERE stage = 'accepted' AND NOT values_pass")
-        for (name,) in events.fetchall():
-            self.con.execute(f"INSERT INTO bad_values {_value_reasons_sql(self.rules.plan.events[name])}")
-
-    def _collect_failures(self) -> None:
-        times = ", ".join(f"CASE WHEN {condition} THEN {reason} END" for condition, reason in _time_rules(self.rules))
-        self.con.execute(_FAILED_SQL.format(reason_type=REASON_TYPE, times=times))
-        self.con.execute("UPDATE parsed SET stage = 'quarantined' WHERE row_id IN (SELECT row_id FROM failed)")
 
 
 def _is_strict_json(line: str) -> bool:
@@ -154,7 +144,7 @@ def _is_strict_json(line: str) -> bool:
     return True
 
 
-def _sql_list(items: Sequence[str]) -> str:
+def sql_list(items: Sequence[str]) -> str:
     return "[" + ", ".join(quote(item) for item in items) + "]"
 
 
@@ -169,7 +159,7 @@ def _parse_sql(rules: Rules) -> str:
     envelope["context"] = dict.fromkeys(CONTEXT_KEYS, "VARCHAR")
     envelope["consent"] = dict.fromkeys(purposes, "VARCHAR")
     envelope["properties"] = dict.fromkeys(declared_properties(plan), "VARCHAR") or "JSON"
-    paths = _sql_list(declared_paths(plan))
+    paths = sql_list(declared_paths(plan))
     said = " + ".join(f"(types[{_index(plan, f'$.consent.{p}')}] IS NOT NULL)::INTEGER" for p in purposes)
     says = "".join(
         f", coalesce(types[{i}] = 'BOOLEAN', false) AS says_{p}, "
@@ -253,50 +243,53 @@ def _index(plan: TrackingPlan, path: str) -> int:
 def _time(field: str) -> str:
     """A time from text; the two usual lengths need no regular expression (it costs as much as the parse itself)."""
     text = f"e.{field}"
-    usual = f"length({text}) IN (20, 24) AND {text}[11] = 'T' AND {text}[-1:] = 'Z'"
+    usual = f"length({text}) IN (20, 24) AND strpos({text}, 'T') = 11 AND suffix({text}, 'Z')"
     moment = f"CASE WHEN ({usual}) OR regexp_full_match({text}, '{_RFC3339}') THEN try_cast({text} AS TIMESTAMPTZ) END"
     return f"CASE WHEN ({moment}) BETWEEN {_CALENDAR} THEN {moment} END"
 
 
 def _time_problem(rules: Rules) -> str:
     """Rare, so only whether any of them holds; `_time_reasons` says which, for those rows."""
-    return " OR ".join(f"coalesce({condition}, false)" for condition, _ in _time_rules(rules))
+    return " OR ".join(f"coalesce({condition}, false)" for condition, _ in time_rules(rules))
 
 
-def _time_rules(rules: Rules) -> list[tuple[str, str]]:
+def time_rules(rules: Rules) -> list[tuple[str, str]]:
     format_name = "RFC 3339 date-time with zone"
     late = f"at most {rules.max_lateness_days} days after timestamp"
+    tomorrow = f"TIMESTAMPTZ {quote((rules.judged_at + timedelta(hours=24)).isoformat())}"
     return [
         (
             "timestamp_wrong",
-            _reason("bad_timestamp", "$.timestamp", "format", format_name, "string"),
+            reason_sql("bad_timestamp", "$.timestamp", "format", format_name, "string"),
         ),
         (
             "received_at_wrong",
-            _reason("bad_timestamp", "$.received_at", "format", format_name, "string"),
+            reason_sql("bad_timestamp", "$.received_at", "format", format_name, "string"),
         ),
         (
             "occurred_at > stated_received_at + INTERVAL 24 HOUR",
-            _reason("future_timestamp", "$.timestamp", "formatMaximum", "at most 24 hours after received_at", "string"),
+            reason_sql(
+                "future_timestamp", "$.timestamp", "formatMaximum", "at most 24 hours after received_at", "string"
+            ),
         ),
         # One event from the year 9999 would become the clock of the run and expire everybody.
         (
-            "stated_received_at > now() + INTERVAL 24 HOUR",
-            _reason("future_timestamp", "$.received_at", "formatMaximum", "at most 24 hours from now", "string"),
+            f"stated_received_at > {tomorrow}",
+            reason_sql("future_timestamp", "$.received_at", "formatMaximum", "at most 24 hours from now", "string"),
         ),
         (
-            "stated_received_at IS NULL AND occurred_at > now() + INTERVAL 24 HOUR",
-            _reason("future_timestamp", "$.timestamp", "formatMaximum", "at most 24 hours from now", "string"),
+            f"stated_received_at IS NULL AND occurred_at > {tomorrow}",
+            reason_sql("future_timestamp", "$.timestamp", "formatMaximum", "at most 24 hours from now", "string"),
         ),
         (
             f"stated_received_at - occurred_at > INTERVAL {rules.max_lateness_days} DAY",
-            _reason("too_late", "$.received_at", "formatMaximum", late, "string"),
+            reason_sql("too_late", "$.received_at", "formatMaximum", late, "string"),
         ),
-        ("event_id = ''", _reason("too_short", "$.event_id", "minLength", "1", "string")),
+        ("event_id = ''", reason_sql("too_short", "$.event_id", "minLength", "1", "string")),
     ]
 
 
-def _reason(code: str, path: str, keyword: str, expected: str, actual_type: str) -> str:
+def reason_sql(code: str, path: str, keyword: str, expected: str, actual_type: str) -> str:
     values = {"code": code, "path": path, "keyword": keyword, "expected": expected, "actual_type": actual_type}
     return "{" + ", ".join(f"{key}: {quote(value)}" for key, value in values.items()) + "}"
 
@@ -306,7 +299,7 @@ def typed_column(name: str, event: EventPlan) -> str:
     return f'"p_{name}_{event.properties[name].type}"'
 
 
-def _typed(text: str, event: EventPlan, name: str) -> str:
+def typed_value(text: str, event: EventPlan, name: str) -> str:
     """A value from its text: a number too large for its type becomes null, which `_value_rules` tells from absent."""
     kind = event.properties[name].type
     return text if kind == "string" else f"try_cast({text} AS {SQL_TYPES[kind]})"
@@ -314,14 +307,14 @@ def _typed(text: str, event: EventPlan, name: str) -> str:
 
 def _typed_values(plan: TrackingPlan) -> str:
     columns = {
-        typed_column(name, event): _typed(f'e.properties."{name}"', event, name)
+        typed_column(name, event): typed_value(f'e.properties."{name}"', event, name)
         for event in plan.events.values()
         for name in event.properties
     }
     return "".join(f", {value} AS {column}" for column, value in columns.items())
 
 
-def _value_rules(event: EventPlan, column: Callable[[str], str], texts: str) -> list[SqlCheck]:
+def value_rules(event: EventPlan, column: Callable[[str], str], texts: str) -> list[SqlCheck]:
     """What the values of an event must satisfy, over its typed columns and the struct of their texts."""
     ranges = [
         SqlCheck(
@@ -337,34 +330,11 @@ def _values_pass(plan: TrackingPlan) -> str:
     """Whether a row's values satisfy its event's rules."""
     cases = []
     for event in plan.events.values():
-        rules = _value_rules(event, lambda name, event=event: typed_column(name, event), "texts")  # type: ignore[misc]
+        rules = value_rules(event, lambda name, event=event: typed_column(name, event), "texts")  # type: ignore[misc]
         if rules:
             passes = " AND ".join(f"coalesce({rule.passes}, true)" for rule in rules)
             cases.append(f"WHEN {quote(event.event)} THEN {passes}")
     return f"CASE event {' '.join(cases)} ELSE true END" if cases else "true"
-
-
-def _value_reasons_sql(event: EventPlan) -> str:
-    """Reasons of one event's rows whose values fail; the few rows are read again from their lines."""
-    texts = json.dumps({"properties": dict.fromkeys(event.properties, "VARCHAR")})
-    typed = "".join(", " + _typed(f't."{name}"', event, name) + f' AS "{name}"' for name in event.properties)
-    found = ", ".join(
-        f"CASE WHEN NOT coalesce({rule.passes}, true) THEN "
-        f"{_reason(rule.code, rule.path, rule.keyword, rule.expected, _json_type(event, rule.path))} END"
-        for rule in _value_rules(event, lambda name: f'"{name}"', "t")
-    )
-    return f"""
-        WITH texts AS (
-            SELECT row_id, json_transform(line, '{texts}').properties AS t FROM parsed JOIN {LINES} USING (row_id)
-            WHERE stage = 'accepted' AND event = {quote(event.event)} AND NOT values_pass
-        ), typed AS (SELECT row_id, t{typed} FROM texts)
-        SELECT row_id, list_filter([{found}]::{REASON_TYPE}, lambda r: r IS NOT NULL) FROM typed
-    """
-
-
-def _json_type(event: EventPlan, path: str) -> str:
-    kind = event.properties[path.rpartition(".")[2]].type
-    return "number" if kind == "money" else kind
 
 
 _NEW_USERS_SQL = """
@@ -382,35 +352,7 @@ _TWO_CONSENTS_SQL = f"""
         AND CASE WHEN is_object THEN len(list_filter(json_keys(line), lambda k: k = 'consent')) > 1 END
 """
 
-_FAILED_SQL = """
-    CREATE OR REPLACE TEMP TABLE failed AS
-    WITH joined AS (
-        SELECT p.row_id, coalesce(s.reasons, []::{reason_type}) AS structural,
-            list_concat(list_filter([{times}]::{reason_type}, lambda r: r IS NOT NULL), coalesce(v.reasons, []::{reason_type})) AS others
-        FROM parsed p
-        LEFT JOIN bad_shapes s USING (shape_key)
-        LEFT JOIN bad_values v USING (row_id)
-        WHERE p.stage = 'accepted' AND (s.shape_key IS NOT NULL OR v.row_id IS NOT NULL OR p.time_problem)
-    )
-    SELECT row_id, list_concat(
-        structural,
-        list_filter(others, lambda o: NOT list_contains(list_transform(structural, lambda s: s.path), o.path))
-    ) AS reasons
-    FROM joined
+_QUARANTINE_SQL = """
+    UPDATE parsed SET stage = 'quarantined'
+    WHERE stage = 'accepted' AND (NOT values_pass OR time_problem OR shape_key IN (SELECT shape_key FROM bad_shapes))
 """
-
-
-def unknown_keys_sql(plan: TrackingPlan) -> str:
-    """SQL over failed rows: the names of undeclared keys per level, shortened to what cannot hold a personal value."""
-    cases = " ".join(
-        f"WHEN {quote(name)} THEN {_sql_list(sorted(event.properties))}::VARCHAR[]"
-        for name, event in plan.events.items()
-    )
-    safe = f"CASE WHEN regexp_full_match(k, '{_KEY_NAME}') THEN k ELSE '(unreadable name)' END"
-    return f"""
-        SELECT row_id,
-            list_transform(list_filter(json_keys(line), lambda k: NOT list_contains({_sql_list(ENVELOPE)}, k)), lambda k: {safe}) AS top,
-            list_transform(list_filter(json_keys(line, '$.properties'),
-                lambda k: NOT list_contains(CASE event {cases} ELSE []::VARCHAR[] END, k)), lambda k: {safe}) AS inner_keys
-        FROM parsed JOIN {LINES} USING (row_id) WHERE stage = 'quarantined'
-    """

@@ -1,0 +1,164 @@
+"""Why lines failed: every reason of every quarantined line, found after the verdicts and for failing lines only.
+
+Failing lines are few, and explaining them costs a dozen statements however few they are; so they are held over the
+batches of a commit and explained together.
+
+Belongs here: reasons and the quarantine's rows. Does not belong here: the verdicts themselves (verdict.py).
+"""
+
+from __future__ import annotations
+
+import json
+
+import duckdb
+
+from zantara_pipeline.tracking.plan import EventPlan, TrackingPlan
+from zantara_pipeline.tracking.shapes import ENVELOPE
+from zantara_pipeline.tracking.sql_checks import quote
+from zantara_pipeline.tracking.verdict import (
+    LINES,
+    REASON_TYPE,
+    Rules,
+    reason_sql,
+    sql_list,
+    time_rules,
+    typed_value,
+    value_rules,
+)
+
+_KEY_NAME = r"[A-Za-z_][A-Za-z0-9_.-]{0,63}"
+
+
+class Failures:
+    """Holds failing lines of a judge's batches on its connection, and explains them.
+
+    Temp tables: `failing` (held lines) and, after `explain`, `quarantined` (the quarantine's columns and file_no).
+    """
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, rules: Rules) -> None:
+        self.con, self.rules = con, rules
+        self.held = 0
+        con.execute(_EMPTY_SQL)
+
+    def hold(self) -> None:
+        """Keep the quarantined lines of the batch just judged."""
+        self.con.execute(_HOLD_SQL)
+        self.held = self.con.execute("SELECT count(*) FROM failing").fetchall()[0][0]
+
+    def explain(self) -> None:
+        """Make `quarantined` from the held lines, and hold none of them any more."""
+        plan = self.rules.plan
+        self.con.execute(f"CREATE OR REPLACE TEMP TABLE bad_values (row_id BIGINT, reasons {REASON_TYPE})")
+        for (name,) in self.con.execute("SELECT DISTINCT event FROM failing WHERE NOT values_pass").fetchall():
+            self.con.execute(f"INSERT INTO bad_values {_value_reasons_sql(plan.events[name])}")
+        times = ", ".join(f"CASE WHEN {condition} THEN {reason} END" for condition, reason in time_rules(self.rules))
+        self.con.execute(_FAILED_SQL.format(reason_type=REASON_TYPE, times=times))
+        self.con.execute(f"CREATE OR REPLACE TEMP TABLE unknown_keys AS {_unknown_keys_sql(plan)}")
+        self.con.execute(f"CREATE OR REPLACE TEMP TABLE quarantined AS {_quarantined_sql(plan)}")
+        self.con.execute("DELETE FROM failing")
+        self.held = 0
+
+
+def _value_reasons_sql(event: EventPlan) -> str:
+    """Reasons of one event's rows whose values fail; the few rows are read again from their lines."""
+    texts = json.dumps({"properties": dict.fromkeys(event.properties, "VARCHAR")})
+    typed = "".join(", " + typed_value(f't."{name}"', event, name) + f' AS "{name}"' for name in event.properties)
+    found = ", ".join(
+        f"CASE WHEN NOT coalesce({rule.passes}, true) THEN "
+        f"{reason_sql(rule.code, rule.path, rule.keyword, rule.expected, _json_type(event, rule.path))} END"
+        for rule in value_rules(event, lambda name: f'"{name}"', "t")
+    )
+    return f"""
+        WITH texts AS (
+            SELECT row_id, json_transform(line, '{texts}').properties AS t FROM failing
+            WHERE event = {quote(event.event)} AND NOT values_pass
+        ), typed AS (SELECT row_id, t{typed} FROM texts)
+        SELECT row_id, list_filter([{found}]::{REASON_TYPE}, lambda r: r IS NOT NULL) FROM typed
+    """
+
+
+def _json_type(event: EventPlan, path: str) -> str:
+    kind = event.properties[path.rpartition(".")[2]].type
+    return "number" if kind == "money" else kind
+
+
+def _unknown_keys_sql(plan: TrackingPlan) -> str:
+    """SQL over failed rows: the names of undeclared keys per level, shortened to what cannot hold a personal value."""
+    cases = " ".join(
+        f"WHEN {quote(name)} THEN {sql_list(sorted(event.properties))}::VARCHAR[]"
+        for name, event in plan.events.items()
+    )
+    safe = f"CASE WHEN regexp_full_match(k, '{_KEY_NAME}') THEN k ELSE '(unreadable name)' END"
+    return f"""
+        SELECT row_id,
+            list_transform(list_filter(json_keys(line), lambda k: NOT list_contains({sql_list(ENVELOPE)}, k)), lambda k: {safe}) AS top,
+            list_transform(list_filter(json_keys(line, '$.properties'),
+                lambda k: NOT list_contains(CASE event {cases} ELSE []::VARCHAR[] END, k)), lambda k: {safe}) AS inner_keys
+        FROM failing
+    """
+
+
+def _quarantined_sql(plan: TrackingPlan) -> str:
+    """The failing rows as the quarantine's columns, with all reasons (unknown keys by name)."""
+    versions = "".join(f" WHEN {quote(name)} THEN {quote(event.version)}" for name, event in plan.events.items())
+    return _QUARANTINE_SQL.format(
+        name=_EVENT_NAME, reasons=_named_unknown_keys(), versions=f"CASE p.event{versions} END" if versions else "NULL"
+    )
+
+
+def _named_unknown_keys() -> str:
+    """Reasons with the names of unknown keys filled in: one reason per key; a repeated declared key has its own code."""
+    expand = (
+        "flatten(list_transform({source}, lambda r: CASE WHEN r.code = 'unknown_key' AND r.path = {level} THEN "
+        "CASE WHEN len({names}) = 0 THEN [struct_update(r, code := 'duplicate_key', keyword := 'uniqueKeys', expected := 'each key once')] "
+        "ELSE list_transform({names}, lambda k: struct_update(r, path := {level} || '.' || k)) END ELSE [r] END))"
+    )
+    top = expand.format(source="f.reasons", level="'$'", names="u.top")
+    return expand.format(source=top, level="'$.properties'", names="u.inner_keys")
+
+
+_EMPTY_SQL = """
+    CREATE TEMP TABLE failing (
+        row_id BIGINT, file_no INTEGER, line_no BIGINT, line VARCHAR, event VARCHAR, event_id VARCHAR, shape_key UBIGINT,
+        values_pass BOOLEAN, occurred_at TIMESTAMPTZ, received_at TIMESTAMPTZ, stated_received_at TIMESTAMPTZ,
+        timestamp_wrong BOOLEAN, received_at_wrong BOOLEAN
+    )
+"""
+
+_HOLD_SQL = f"""
+    INSERT INTO failing
+    SELECT p.row_id, p.file_no, p.line_no, l.line, p.event, p.event_id, p.shape_key, p.values_pass, p.occurred_at,
+        p.received_at, p.stated_received_at, p.timestamp_wrong, p.received_at_wrong
+    FROM parsed p JOIN {LINES} l USING (row_id) WHERE p.stage = 'quarantined'
+"""
+
+_FAILED_SQL = """
+    CREATE OR REPLACE TEMP TABLE failed AS
+    WITH joined AS (
+        SELECT p.row_id, coalesce(s.reasons, []::{reason_type}) AS structural,
+            list_concat(list_filter([{times}]::{reason_type}, lambda r: r IS NOT NULL), coalesce(v.reasons, []::{reason_type})) AS others
+        FROM failing p
+        LEFT JOIN bad_shapes s USING (shape_key)
+        LEFT JOIN bad_values v USING (row_id)
+    )
+    SELECT row_id, list_concat(
+        structural,
+        list_filter(others, lambda o: NOT list_contains(list_transform(structural, lambda s: s.path), o.path))
+    ) AS reasons
+    FROM joined
+"""
+
+# The name of an event that nobody declared is a value of its sender: it is repeated only where it looks like a name.
+_EVENT_NAME = "CASE WHEN regexp_full_match(p.event, '[A-Za-z][A-Za-z0-9_ -]{0,39}') THEN p.event END"
+
+_QUARANTINE_SQL = f"""
+    WITH named AS (
+        SELECT f.row_id, {{reasons}}::{REASON_TYPE} AS reasons FROM failed f JOIN unknown_keys u USING (row_id)
+    )
+    SELECT p.event_id, {{name}} AS event, rtrim(p.line, chr(10) || chr(13)) AS payload_raw, s.source, p.file_no, p.line_no,
+        {{versions}} AS plan_version, n.reasons,
+        md5(coalesce(p.event, '') || list_aggregate(list_sort(list_transform(n.reasons, lambda r: r.code || r.path)), 'string_agg', ' ')) AS fingerprint,
+        coalesce(p.received_at, p.stated_received_at) AS first_seen, 1 AS attempts, 'open' AS status,
+        coalesce(p.received_at::DATE, p.stated_received_at::DATE, DATE '1970-01-01') AS received_date
+    FROM failing p JOIN named n USING (row_id) JOIN sources s USING (file_no)
+"""
