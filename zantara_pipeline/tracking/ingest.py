@@ -34,7 +34,7 @@ from zantara_pipeline.tracking.reader import LandedFile, identify, landed_paths,
 from zantara_pipeline.tracking.verdict import Rules
 
 # A batch is judged in memory, one per worker at a time; more than four workers would not stay under 1 GB.
-BATCH_BYTES = 64 * 2**20
+BATCH_BYTES = 48 * 2**20
 WORKER_MEMORY = "300MB"
 MOST_WORKERS = 4
 COMMIT_BYTES = 512 * 2**20
