@@ -151,7 +151,7 @@ def accepted_sql(event: str, plan: TrackingPlan) -> str:
     return f"""
         SELECT p.event_id, p.occurred_at, p.received_at, {ids}, {quote(declared.version)} AS plan_version, s.source, p.line_no,
             'granted' AS consent_basis, p.consent_analytics, p.consent_personalization, p.is_late, p.received_at_missing,
-            {context}{properties}, p.received_at::DATE AS received_date
+            {context}{properties}, p.received_date
         FROM parsed p JOIN sources s USING (file_no)
         WHERE p.stage = 'accepted' AND p.event = {quote(event)}
     """
@@ -163,11 +163,11 @@ _COUNT_SQL = """
         count(*) FILTER (stage = 'quarantined'), count(*) FILTER (stage = 'accepted'),
         count(*) FILTER (stage = 'accepted' AND is_late),
         min(received_at) FILTER (stage = 'accepted'), max(received_at) FILTER (stage = 'accepted'),
-        min(received_at::DATE) FILTER (stage = 'accepted')
+        min(received_date) FILTER (stage = 'accepted')
     FROM parsed GROUP BY file_no
 """
 
-_DATES_SQL = "SELECT DISTINCT received_at::DATE FROM parsed WHERE stage = ? AND received_at IS NOT NULL"
+_DATES_SQL = "SELECT DISTINCT received_date FROM parsed WHERE stage = ? AND received_date IS NOT NULL"
 
 _REASONS_SQL = """
     SELECT file_no, coalesce(event, ''), reason.code, reason.path, count(DISTINCT line_no)
@@ -176,6 +176,6 @@ _REASONS_SQL = """
 """
 
 _UNPARSABLE_SQL = f"""
-    SELECT s.source, p.line_no, rtrim(l.line, chr(10) || chr(13)) AS line
+    SELECT s.source, p.line_no, rtrim(coalesce(l.rendering, l.line), chr(10) || chr(13)) AS line
     FROM parsed p JOIN {LINES} l USING (row_id) JOIN sources s USING (file_no) WHERE p.stage = 'unparsable'
 """

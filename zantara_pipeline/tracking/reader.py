@@ -30,7 +30,7 @@ _SHORTEST_EVENT = 40
 SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".json", ".json.gz")
 
 BATCH_SCHEMA = pa.schema(
-    [("file_no", pa.int32()), ("line_no", pa.int64()), ("line", pa.string()), ("bad_bytes", pa.bool_())]
+    [("file_no", pa.int32()), ("line_no", pa.int64()), ("line", pa.string()), ("rendering", pa.string())]
 )
 
 
@@ -131,28 +131,34 @@ def _batch(block: bytes, file_no: int, first: int) -> tuple[pa.RecordBatch, int]
     ends = np.flatnonzero(octets == _NEWLINE) + 1
     offsets = np.concatenate(([0], ends))
     count = len(ends)
-    text, bad = _text(block, octets, offsets)
+    text, renderings = _text(block, octets, offsets)
     numbers = np.arange(first, first + count, dtype=np.int64)
-    columns = [pa.array(np.full(count, file_no, dtype=np.int32)), pa.array(numbers), text, pa.array(bad)]
+    columns = [pa.array(np.full(count, file_no, dtype=np.int32)), pa.array(numbers), text, renderings]
     batch = pa.RecordBatch.from_arrays(columns, schema=BATCH_SCHEMA)
     return _without_blank(batch, np.diff(offsets)), count
 
 
-def _text(block: bytes, octets: np.ndarray, offsets: np.ndarray) -> tuple[pa.StringArray, np.ndarray]:
-    """Lines as text, and which of them are not UTF-8: those become a readable rendering of their bytes."""
-    buffers = pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(block)
-    text = pa.StringArray.from_buffers(len(offsets) - 1, *buffers)
-    bad = np.zeros(len(offsets) - 1, dtype=bool)
+def _text(block: bytes, octets: np.ndarray, offsets: np.ndarray) -> tuple[pa.StringArray, pa.StringArray]:
+    """Lines as text, and beside them a readable rendering of each that is not UTF-8 (null for the others).
+
+    The text of such a line is not used; its bytes above ASCII are lowered to ASCII in place, so that the rest stays as it is.
+    """
+    count = len(offsets) - 1
+    starts = pa.py_buffer(offsets.astype(np.int32))
+    text = pa.StringArray.from_buffers(count, starts, pa.py_buffer(block))
     try:
         text.validate(full=True)
+        return text, pa.nulls(count, pa.string())
     except pa.ArrowInvalid:  # only lines with a byte above ASCII can be the ones
         suspects = np.unique(np.searchsorted(offsets, np.flatnonzero(octets > _LAST_ASCII), side="right") - 1)
-        shown = {int(n): _rendering(block[offsets[n] : offsets[n + 1]]) for n in suspects}
-        shown = {n: line for n, line in shown.items() if line is not None}
-        bad[list(shown)] = True
-        octet_lines = pa.BinaryArray.from_buffers(pa.binary(), len(bad), [None, *buffers])
-        text = pc.replace_with_mask(octet_lines, pa.array(bad), pa.array(shown.values(), pa.binary())).cast(pa.string())
-    return text, bad
+    renderings: list[str | None] = [None] * count
+    octets = octets.copy()
+    for number in suspects.tolist():
+        start, end = offsets[number], offsets[number + 1]
+        renderings[number] = _rendering(block[start:end])
+        if renderings[number] is not None:
+            octets[start:end] = np.minimum(octets[start:end], _LAST_ASCII)
+    return pa.StringArray.from_buffers(count, starts, pa.py_buffer(octets)), pa.array(renderings, pa.string())
 
 
 def _without_blank(batch: pa.RecordBatch, lengths: np.ndarray) -> pa.RecordBatch:
@@ -167,13 +173,13 @@ def _without_blank(batch: pa.RecordBatch, lengths: np.ndarray) -> pa.RecordBatch
     return batch.filter(pa.array(keep))
 
 
-def _rendering(line: bytes) -> bytes | None:
+def _rendering(line: bytes) -> str | None:
     """None for UTF-8; else the line with each wrong byte written out."""
     try:
         line.decode("utf-8")
         return None
     except UnicodeDecodeError:
-        return line.decode("utf-8", "backslashreplace").encode()
+        return line.decode("utf-8", "backslashreplace")
 
 
 def untaken(landing: Path, ledger: Ledger, settled_before: float) -> str | None:

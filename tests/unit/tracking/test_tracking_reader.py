@@ -18,8 +18,11 @@ def lines_of(path: Path) -> list[tuple[int, str, bool]]:
     rows = []
     for batch in line_batches(identify(path, path.name), 3):
         assert set(batch.column("file_no").to_pylist()) <= {3}
-        columns = (batch.column(name).to_pylist() for name in ("line_no", "line", "bad_bytes"))
-        rows += [(number, line.rstrip("\r\n"), bad) for number, line, bad in zip(*columns, strict=True)]
+        columns = (batch.column(name).to_pylist() for name in ("line_no", "line", "rendering"))
+        rows += [
+            (number, (shown or line).rstrip("\r\n"), shown is not None)
+            for number, line, shown in zip(*columns, strict=True)
+        ]
     return rows
 
 
