@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from zantara_pipeline.cli import alerts, events, run, segments, serve, simulate
+from zantara_pipeline.cli import alerts, events, plan, run, segments, serve, simulate
 
 app = typer.Typer(
     name="zantara",
@@ -20,5 +20,6 @@ app.command("ui")(serve.ui)
 app.command("models")(serve.models)
 app.command("docs")(serve.docs)
 app.add_typer(events.app, name="events")
+app.add_typer(plan.app, name="plan")
 app.add_typer(segments.app, name="segments")
 app.add_typer(alerts.app, name="alerts")

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from zantara_pipeline.contracts_io import load_yaml, overlay_files, parse_contract, validate_contract
+from zantara_pipeline.contracts_io import PACKAGED, load_yaml, overlay_files, parse_contract, validate_contract
 from zantara_pipeline.errors import InputError
 
 Kind = Literal["string", "number", "integer", "boolean", "money"]
@@ -40,6 +40,12 @@ RESERVED = frozenset(
 """Column names of the lake that no property may take."""
 
 
+LawfulBasis = Literal[
+    "consent", "contract", "legal_obligation", "vital_interests", "public_task", "legitimate_interests"
+]
+"""GDPR article 6(1), a to f."""
+
+
 class Contract(BaseModel):
     """Base of all contract models: an unknown key is an error."""
 
@@ -50,7 +56,7 @@ class Property(Contract):
     """One property of an event."""
 
     type: Kind
-    description: str = Field(min_length=1)
+    description: str | None = Field(default=None, min_length=1)
     required: bool = False
     nullable: bool | None = None
     enum: tuple[str, ...] | None = Field(default=None, min_length=1)
@@ -58,6 +64,8 @@ class Property(Contract):
     min: float | None = None
     max: float | None = None
     max_length: int | None = Field(default=None, ge=1)
+    pii: Literal["none", "pseudonym", "direct"] = "none"
+    retention_days: int | None = Field(default=None, ge=1)
 
     @property
     def allows_null(self) -> bool:
@@ -91,17 +99,66 @@ def _refuse_engine_specific(pattern: str) -> None:
         )
 
 
+class InvalidExample(Contract):
+    """Properties that must fail, with every reason code expected (in any order)."""
+
+    properties: dict[str, Any]
+    reasons: tuple[str, ...] = Field(min_length=1)
+
+
+class Examples(Contract):
+    """Properties of events that must pass and that must fail; `zantara plan lint` runs them."""
+
+    valid: tuple[dict[str, Any], ...] = ()
+    invalid: tuple[InvalidExample, ...] = ()
+
+
+class Sla(Contract):
+    """What the owner promises of the stream; each is watched once a day.
+
+    freshness_hours : the newest event is at most so old.
+    min_daily : at least so many accepted events a day.
+    max_drop_pct : at most so far below the same weekday before, in percent.
+    max_reject_pct : at most so many of the day's events quarantined, in percent.
+    """
+
+    freshness_hours: int | None = Field(default=None, ge=1)
+    min_daily: int | None = Field(default=None, ge=0)
+    max_drop_pct: float | None = Field(default=None, gt=0, le=100)
+    max_reject_pct: float | None = Field(default=None, ge=0, le=100)
+
+
+class Lifecycle(Contract):
+    """Where an event is between planned and gone."""
+
+    status: Literal["planned", "active", "deprecated", "retired"] = "active"
+    supersedes: SnakeCase | None = None
+    replaced_by: SnakeCase | None = None
+
+
 class EventPlan(Contract):
-    """One event: what it means, who answers for it, what it carries."""
+    """One event: what it means, who answers for it, what it carries.
+
+    A plan is usable before it is complete: `zantara plan lint` names what is missing. An event without a consent
+    category has none that anybody could grant: all of it is suppressed.
+    """
 
     event: SnakeCase
     version: str = Field(pattern=r"^\d+-\d+-\d+$")
-    description: str = Field(min_length=1)
-    purpose: str = Field(min_length=1)
-    consent_category: str
-    owner: str = Field(pattern=r"^[^@\s]+@[^@\s]+$")
-    platforms: tuple[Literal["web", "ios", "android", "server"], ...] = Field(min_length=1)
+    description: str | None = Field(default=None, min_length=1)
+    purpose: str | None = Field(default=None, min_length=1)
+    consent_category: str | None = None
+    owner: str | None = Field(default=None, pattern=r"^[^@\s]+@[^@\s]+$")
+    platforms: tuple[Literal["web", "ios", "android", "server"], ...] = ()
     properties: dict[SnakeCase, Property] = Field(default_factory=dict)
+    lawful_basis: LawfulBasis | None = None
+    context: tuple[Literal["user", "session", "device", "organisation"], ...] = ()
+    retention_days: int | None = Field(default=None, ge=1)
+    examples: Examples = Examples()
+    qa_steps: tuple[str, ...] = ()
+    sla: Sla = Sla()
+    lifecycle: Lifecycle = Lifecycle()
+    uses: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _no_reserved_names(self) -> EventPlan:
@@ -145,7 +202,7 @@ class TrackingPlan:
     def purposes(self) -> tuple[str, ...]:
         return tuple(sorted(self.privacy.purposes))
 
-    def category(self, event: str | None) -> str:
+    def category(self, event: str | None) -> str | None:
         """The consent category of an event; an event that nobody declared has the contract's fallback."""
         plan = self.events.get(event or "")
         return plan.consent_category if plan else self.privacy.unknown_event_category
@@ -171,12 +228,24 @@ def load_plan(dirs: Sequence[Path]) -> TrackingPlan:
     return TrackingPlan(events=events, privacy=privacy)
 
 
+def load_plan_folder(folder: Path) -> TrackingPlan:
+    """The plan of one folder of contracts: by itself when it has a privacy.yaml, else laid over the packaged one.
+
+    Raises
+    ------
+    InputError : no such folder, or no tracking_plan in it; or as `load_plan`.
+    """
+    if not (folder / "tracking_plan").is_dir():
+        raise InputError("no folder of contracts (it has no tracking_plan/)", folder, "name one that has")
+    return load_plan([folder] if (folder / "privacy.yaml").exists() else [PACKAGED, folder])
+
+
 def _load_event(path: Path, privacy: PrivacyContract) -> EventPlan:
     data, line_of = load_yaml(path)
     if not isinstance(data, dict):
         raise InputError("the file holds no mapping of keys", path, "see the packaged events for an example")
     plan = validate_contract(EventPlan, data, path, line_of)
-    if plan.consent_category not in privacy.purposes:
+    if plan.consent_category is not None and plan.consent_category not in privacy.purposes:
         known = ", ".join(sorted(privacy.purposes))
         where = f"{path}:{line_of('consent_category')}"
         raise InputError(f"key 'consent_category': no purpose '{plan.consent_category}'", where, f"known: {known}")

@@ -43,6 +43,7 @@ _CALENDAR = "TIMESTAMPTZ '0001-01-02 00:00:00+00' AND TIMESTAMPTZ '9999-12-30 00
 _HOUR = 3_600_000_000
 _LATENESS = "(epoch_us(stated_received_at) - epoch_us(occurred_at))"
 _DAY_OF_RECEIPT = f"DATE '1970-01-01' + CAST(floor(epoch_us(received_at) / {24 * _HOUR}) AS INTEGER)"
+_NO_CATEGORY = ""  # no purpose has this name, so nobody can grant it
 _ROWS_PER_FILE = 10**12
 _ROW_ID = f"file_no::BIGINT * {_ROWS_PER_FILE} + line_no"
 LINES = f"(SELECT {_ROW_ID} AS row_id, line, rendering FROM arrow_lines)"
@@ -217,7 +218,7 @@ def _category(plan: TrackingPlan) -> str:
     """The consent category of `event`; an event that nobody declared has the contract's fallback."""
     events: dict[str, list[str]] = {}
     for name, event in plan.events.items():
-        events.setdefault(event.consent_category, []).append(quote(name))
+        events.setdefault(event.consent_category or _NO_CATEGORY, []).append(quote(name))
     cases = "".join(f" WHEN event IN ({', '.join(names)}) THEN {quote(category)}" for category, names in events.items())
     fallback = quote(plan.privacy.unknown_event_category)
     return f"CASE{cases} ELSE {fallback} END" if cases else fallback

@@ -1,0 +1,301 @@
+"""`zantara plan`: lint, import and diff on small plans; the diff's count of rejects against judging the lines again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from event_lines import Shop, event
+
+from zantara_pipeline.contracts_io import PACKAGED
+from zantara_pipeline.errors import InputError
+from zantara_pipeline.tracking.lint import Finding, lint
+from zantara_pipeline.tracking.plan import load_plan, load_plan_folder
+from zantara_pipeline.tracking.plan_diff import changes, rejected_on_last_day, version_problems
+from zantara_pipeline.tracking.plan_import import read_foreign_plan, snake_case, write_events
+from zantara_pipeline.tracking.validate import validate_file
+from zantara_pipeline.tracking.verdict import Rules
+
+COMPLETE: dict[str, Any] = {
+    "event": "wishlist_added",
+    "version": "1-0-0",
+    "description": "A product was put on the wish list.",
+    "purpose": "Interest.",
+    "consent_category": "analytics",
+    "lawful_basis": "consent",
+    "owner": "a@b.c",
+    "platforms": ["web"],
+    "context": ["user"],
+    "retention_days": 90,
+    "properties": {"product_id": {"type": "string", "description": "Which.", "required": True}},
+    "examples": {"valid": [{"product_id": "p"}], "invalid": [{"properties": {}, "reasons": ["missing_key"]}]},
+    "qa_steps": ["Add one."],
+    "sla": {"max_reject_pct": 5},
+    "uses": ["nobody yet"],
+}
+
+# The example of the requirements (section 3, Behavioural Tracking), word for word.
+REQUIRED_EXAMPLE = """
+{
+  "event": "product_view",
+  "description": "User views a product detail page",
+  "properties": {
+    "product_id": "string",
+    "category": "string",
+    "price": "number",
+    "currency": "string"
+  },
+  "context": ["user", "session", "device"],
+  "owner": "growth-data@company.com",
+  "platforms": ["web", "ios", "android"]
+}
+"""
+
+
+def folder(root: Path, *entries: dict[str, Any]) -> Path:
+    """A plan that stands by itself."""
+    (root / "tracking_plan").mkdir(parents=True, exist_ok=True)
+    (root / "privacy.yaml").write_bytes((PACKAGED / "privacy.yaml").read_bytes())
+    for entry in entries:
+        (root / "tracking_plan" / f"{entry['event']}.yaml").write_text(yaml.safe_dump(entry, sort_keys=False))
+    return root
+
+
+def linted(root: Path, **changes: Any) -> list[Finding]:
+    return lint(
+        [folder(root, {key: value for key, value in (COMPLETE | changes).items() if value is not ...})], threads=1
+    )
+
+
+def test_the_packaged_plan_has_no_errors() -> None:
+    assert [str(finding) for finding in lint([PACKAGED], threads=2) if finding.level == "error"] == []
+
+
+def test_a_complete_event_has_no_findings(tmp_path: Path) -> None:
+    assert linted(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "said", "level"),
+    [
+        ({"event": "wish__list"}, "is not snake_case", "error"),
+        ({"event": "w" * 40}, None, None),
+        ({"event": "ga_wish"}, "starts with 'ga_'", "error"),
+        ({"event": "firebase_wish"}, "starts with 'firebase_'", "error"),
+        ({"event": "google_wish"}, "starts with 'google_'", "error"),
+        ({"event": "session_start"}, "GA4 reserves this event name", "error"),
+        ({"event": "first_open"}, "GA4 reserves this event name", "error"),
+        ({"purpose": ...}, "'purpose' is missing", "error"),
+        ({"owner": ...}, "'owner' is missing", "error"),
+        ({"consent_category": ...}, "until it is named, all of it is suppressed", "error"),
+        ({"retention_days": ...}, "'retention_days' is missing", "error"),
+        ({"sla": {}}, "'sla' is missing", "error"),
+        ({"lifecycle": {"status": "deprecated"}}, "names no successor", "warning"),
+        ({"lifecycle": {"replaced_by": "purchase"}}, "which is no event of the plan", "error"),
+    ],
+)  # fmt: skip
+def test_lint_says(tmp_path: Path, changed: dict[str, Any], said: str | None, level: str | None) -> None:
+    found = linted(tmp_path, **changed)
+    assert [f.level for f in found if said and said in f.message] == ([level] if said else [])
+    assert said is not None or found == []
+
+
+def test_lint_judges_examples_by_the_engine_and_names_their_line(tmp_path: Path) -> None:
+    examples = {
+        "valid": [{"product_id": "p"}, {"product_id": 3}],
+        "invalid": [{"properties": {"product_id": "p"}, "reasons": ["missing_key"]}],
+    }
+    found = linted(tmp_path, examples=examples)
+    assert [f.message for f in found] == [
+        "example valid[1] should pass; it fails with wrong_type",
+        "example invalid[0] should fail with missing_key; it passes",
+    ]
+    lines = Path(found[0].file).read_text().splitlines()
+    assert "product_id: 3" in lines[found[0].line - 1] and "properties:" in lines[found[1].line - 1]
+
+
+def test_lint_counts_properties_and_warns_of_their_names(tmp_path: Path) -> None:
+    many = {f"p{n}": {"type": "string", "description": "x"} for n in range(25)} | {
+        "currency": {"type": "string", "description": "x"}
+    }
+    found = linted(
+        tmp_path,
+        properties=many,
+        examples={"valid": [{}], "invalid": [{"properties": {"p": 1}, "reasons": ["unknown_key"]}]},
+    )
+    assert [(f.level, f.message.split(";")[0][:30]) for f in found] == [
+        ("error", "26 properties"),
+        ("warning", "'currency' collides with a par"),
+    ]
+
+
+def test_a_plan_that_cannot_be_read_is_one_error_with_its_line(tmp_path: Path) -> None:
+    [found] = linted(tmp_path, consent_categry="analytics")
+    assert found.level == "error" and "consent_categry" in found.message and found.line > 1
+
+
+def test_the_entry_of_the_requirements_is_imported_as_it_stands(tmp_path: Path) -> None:
+    file = tmp_path / "entry.json"
+    file.write_text(REQUIRED_EXAMPLE)
+    out = folder(tmp_path / "out")
+    [path] = write_events(read_foreign_plan(file), out / "tracking_plan")
+    written = yaml.safe_load(path.read_text())
+    assert written["context"] == ["user", "session", "device"]
+    assert {name: p["type"] for name, p in written["properties"].items()} == json.loads(REQUIRED_EXAMPLE)["properties"]
+    missing = {f.message.split("'")[1] for f in lint([out], threads=1) if "is missing" in f.message}
+    assert missing == {"purpose", "consent_category", "lawful_basis", "retention_days", "qa_steps", "sla", "uses"}
+    with pytest.raises(InputError, match="is there already"):
+        write_events(read_foreign_plan(file), out / "tracking_plan")
+
+
+def test_an_imported_event_without_a_consent_category_is_suppressed(tmp_path: Path) -> None:
+    plan = load_plan_folder(folder(tmp_path, {k: v for k, v in COMPLETE.items() if k != "consent_category"}))
+    file = tmp_path / "lines.jsonl"
+    file.write_text(json.dumps(event("wishlist_added", {"product_id": "p"})) + "\n")
+    counts = validate_file(file, Rules(plan, 24, 30), threads=1).counts
+    assert (counts.rows_in, counts.suppressed) == (1, 1)
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "properties": {
+            "type": "object",
+            "required": ["productId"],
+            "properties": {
+                "productId": {"type": "string", "description": "Which."},
+                "price": {"type": ["number", "null"], "minimum": 0},
+                "colour": {"type": "string", "enum": ["red", "blue"]},
+                "parts": {"type": "array"},
+            },
+        }
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"name": "Shop", "rules": {"events": [{"name": "Product Viewed", "description": "Seen.", "version": 1, "rules": SCHEMA}]}},
+        {"rules": [{"type": "TRACK", "key": "Product Viewed", "version": 1, "jsonSchema": SCHEMA | {"description": "Seen."}}, {"type": "IDENTIFY", "jsonSchema": {}}]},
+        {"data": {"rules": [{"type": "TRACK", "key": "Product Viewed", "jsonSchema": SCHEMA | {"description": "Seen."}}]}},
+    ],
+    ids=["older", "newer", "wrapped"],
+)  # fmt: skip
+def test_segment_plans_are_imported(tmp_path: Path, document: dict[str, Any]) -> None:
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps(document))
+    [imported] = read_foreign_plan(file)
+    assert imported.entry == {
+        "event": "product_viewed",
+        "version": "1-0-0",
+        "description": "Seen.",
+        "properties": {
+            "product_id": {"type": "string", "description": "Which.", "required": True},
+            "price": {"type": "number", "nullable": True, "min": 0},
+            "colour": {"type": "string", "enum": ["red", "blue"]},
+        },
+    }
+    assert any("'parts' is left out" in note for note in imported.notes)
+    assert any("'Product Viewed' is named 'product_viewed'" in note for note in imported.notes)
+    assert write_events([imported], tmp_path / "out")
+
+
+@pytest.mark.parametrize(("content", "said"), [("{", "not JSON"), ("{}", "no events"), ("[1]", "no events")])
+def test_what_is_no_plan_is_refused(tmp_path: Path, content: str, said: str) -> None:
+    file = tmp_path / "plan.json"
+    file.write_text(content)
+    with pytest.raises(InputError, match=said):
+        read_foreign_plan(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "snake"),
+    [("Product Viewed", "product_viewed"), ("productViewed", "product_viewed"), ("a--b", "a_b"), ("ok_1", "ok_1")],
+)
+def test_snake_case(name: str, snake: str) -> None:
+    assert snake_case(name) == snake
+
+
+def product(**keys: Any) -> dict[str, Any]:
+    return {"properties": {"product_id": {"type": "string", "description": "Which."} | keys}}
+
+
+OLD = product(required=True, max_length=9)
+
+
+@pytest.mark.parametrize(
+    ("new", "level", "needs"),
+    [
+        (product(required=True, max_length=9), None, None),
+        (product(required=True, max_length=10), "addition", "1-0-1"),
+        (product(required=True), "addition", "1-0-1"),
+        (product(max_length=9), "addition", "1-0-1"),
+        (product(required=True, max_length=8), "revision", "1-1-0"),
+        (product(required=True, max_length=9, pattern="^p$"), "revision", "1-1-0"),
+        (product(required=True, max_length=9, enum=["p"]), "revision", "1-1-0"),
+        ({"properties": OLD["properties"] | {"n": {"type": "integer"}}}, "addition", "1-0-1"),
+        ({"properties": OLD["properties"] | {"n": {"type": "integer", "required": True}}}, "revision", "1-1-0"),
+        ({"properties": {"product_id": {"type": "integer", "required": True}}}, "model", "2-0-0"),
+        ({"properties": {}}, "model", "2-0-0"),
+        (OLD | {"consent_category": "personalization"}, "revision", "1-1-0"),
+    ],
+)
+def test_a_change_and_the_version_it_needs(
+    tmp_path: Path, new: dict[str, Any], level: str | None, needs: str | None
+) -> None:
+    before = load_plan_folder(folder(tmp_path / "old", COMPLETE | OLD))
+    after = load_plan_folder(folder(tmp_path / "new", COMPLETE | new))
+    found = changes(before, after)
+    assert [change.level for change in found] == ([level] if level else [])
+    assert [problem.needs for problem in version_problems(before, after, found)] == ([needs] if needs else [])
+    if needs:
+        bumped = load_plan_folder(folder(tmp_path / "bumped", COMPLETE | new | {"version": needs}))
+        assert version_problems(before, bumped, found) == []
+
+
+def test_events_come_and_go(tmp_path: Path) -> None:
+    one, both = folder(tmp_path / "one", COMPLETE), folder(tmp_path / "both", COMPLETE, COMPLETE | {"event": "other"})
+    plans = load_plan_folder(one), load_plan_folder(both)
+    assert [(c.event, c.level, c.breaking) for c in changes(*plans)] == [("other", "addition", False)]
+    assert [(c.event, c.level, c.breaking) for c in changes(*reversed(plans))] == [("other", "model", True)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"price": {"type": "money", "max": 10}},
+        {"price": {"type": "integer"}},
+        {"price": {"type": "string"}},
+        {"category": {"type": "string", "required": True}},
+        {"category": {"type": "string", "enum": ["audio"]}},
+        {"category": ...},
+        {"quantity": {"type": "number", "min": 2}},
+    ],
+)
+def test_rejects_of_the_last_day_are_those_of_judging_the_lines_again(tmp_path: Path, change: dict[str, Any]) -> None:
+    shop = Shop(tmp_path / "home")
+    rows = [
+        {"price": p, "quantity": q} | ({"category": c} if c else {})
+        for p in (5, 9.5, 12, None)
+        for q in (1, 2)
+        for c in ("audio", "tv", None)
+    ]
+    lines = [event("add_to_cart", {"product_id": "p"} | row, event_id=f"e{n}") for n, row in enumerate(rows)]
+    shop.land("a.jsonl", lines)
+    shop.ingest()
+    entry = yaml.safe_load((PACKAGED / "tracking_plan" / "add_to_cart.yaml").read_text())
+    entry["properties"] = {k: v for k, v in (entry["properties"] | change).items() if v is not ...}
+    overlay = tmp_path / "overlay" / "tracking_plan"
+    overlay.mkdir(parents=True)
+    (overlay / "add_to_cart.yaml").write_text(yaml.safe_dump(entry))
+    new = load_plan_folder(overlay.parent)
+    [found] = rejected_on_last_day(shop.home, load_plan([PACKAGED]), new, threads=1)
+    file = tmp_path / "again.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    again = validate_file(file, Rules(new, 24, 30), threads=1).counts
+    assert (found.rows, found.rejected) == (len(rows), again.quarantined)
+    assert 0 < found.rejected < found.rows

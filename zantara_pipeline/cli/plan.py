@@ -1,0 +1,118 @@
+"""`zantara plan`: the tracking plan as code.
+
+Belongs here: arguments and printing. Does not belong here: rules about plans (tracking/lint.py).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zantara_pipeline.settings import load_settings
+
+app = typer.Typer(help="The tracking plan.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """The tracking plan."""
+
+
+@app.command("lint")
+def lint(as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False) -> None:
+    """Check names, documentation and examples of every event; each finding with file and line. Exit 1 on an error.
+
+    Set ZANTARA_CONTRACTS to lint your own contracts over the packaged ones.
+
+    Example: zantara plan lint --json
+    """
+    from zantara_pipeline.tracking.lint import as_dicts
+    from zantara_pipeline.tracking.lint import lint as run
+
+    settings = load_settings()
+    findings = run(settings.contract_dirs, threads=settings.threads)
+    errors = sum(finding.level == "error" for finding in findings)
+    if as_json:
+        print(json.dumps(as_dicts(findings), indent=2))
+    else:
+        for finding in findings:
+            print(finding)
+        print(f"{errors} errors, {len(findings) - errors} warnings")
+    if errors:
+        raise typer.Exit(1)
+
+
+@app.command("import")
+def import_plan(
+    file: Annotated[Path, typer.Argument(help="JSON: one entry, a list of entries, or a Segment tracking plan.")],
+    out: Annotated[Path, typer.Option(help="Contracts folder to write into (its tracking_plan/).", metavar="<folder>")],
+) -> None:
+    """Make YAML of a plan that was written for another tool; then say what is still missing.
+
+    Example: zantara plan import product_view.json --out our-contracts
+    """
+    from zantara_pipeline.tracking.lint import lint as run
+    from zantara_pipeline.tracking.plan_import import read_foreign_plan, write_events
+
+    settings = load_settings()
+    events = read_foreign_plan(file)
+    written = write_events(events, out / "tracking_plan")
+    for path, event in zip(written, events, strict=True):
+        print(path)
+        for note in event.notes:
+            print(f"  {note}")
+    findings = run([*settings.contract_dirs, out], threads=settings.threads)
+    for finding in findings:
+        if Path(finding.file) in written:
+            print(finding)
+
+
+@app.command("diff")
+def diff(
+    old: Annotated[Path, typer.Argument(help="Contracts folder as it was.")],
+    new: Annotated[Path, typer.Argument(help="Contracts folder as it shall be.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Say what changed, what of it breaks, and what the new plan would reject of the last accepted day.
+
+    A folder with a privacy.yaml is a plan by itself; one without is laid over the packaged plan. Exit 1 when a version
+    does not say what its changes are.
+
+    Example: zantara plan diff contracts-of-main our-contracts
+    """
+    from zantara_pipeline.storage.home import Home
+    from zantara_pipeline.tracking.plan import load_plan_folder
+    from zantara_pipeline.tracking.plan_diff import changes, rejected_on_last_day, version_problems
+
+    settings = load_settings()
+    before, after = load_plan_folder(old), load_plan_folder(new)
+    found = changes(before, after)
+    problems = version_problems(before, after, found)
+    rejected = rejected_on_last_day(Home(settings.home), before, after, threads=settings.threads)
+    if as_json:
+        parts = {
+            "changes": [asdict(change) | {"breaking": change.breaking} for change in found],
+            "versions": [asdict(problem) for problem in problems],
+            "last_day": [asdict(row) | {"day": row.day.isoformat()} for row in rejected],
+        }
+        print(json.dumps(parts, indent=2))
+    else:
+        for change in found:
+            print(
+                f"{change.event} {change.path}: {change.what} ({'BREAKING, ' if change.breaking else ''}{change.level})"
+            )
+        for problem in problems:
+            print(
+                f"{problem.event}: version {problem.new} after {problem.old} is too low; it must be {problem.needs} or more"
+            )
+        for row in rejected:
+            if row.rejected:
+                print(f"{row.event}: would reject {row.rejected:,} of the {row.rows:,} accepted on {row.day}")
+        rows, wrong = sum(row.rows for row in rejected), sum(row.rejected for row in rejected)
+        print(f"{len(found)} changes; of the last accepted day's {rows:,} events the new plan would reject {wrong:,}")
+    if problems:
+        raise typer.Exit(1)

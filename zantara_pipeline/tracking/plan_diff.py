@@ -1,0 +1,208 @@
+"""`zantara plan diff OLD NEW`: what changed, whether it breaks anything, whether the version says so.
+
+Versions are SchemaVer (Snowplow): MODEL-REVISION-ADDITION.
+model    : data of the old plan cannot be read as the new one (an event or property gone, another type).
+revision : some events that the old plan takes fail the new one (a rule made tighter, another consent).
+addition : whatever the old plan takes, the new one takes too.
+
+Belongs here: comparing two plans, and asking the last accepted day. Does not belong here: lint (lint.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal
+
+import duckdb
+
+from zantara_pipeline.storage.home import Home
+from zantara_pipeline.tracking.plan import SQL_TYPES, EventPlan, Property, TrackingPlan
+from zantara_pipeline.tracking.sql_checks import compile_checks, quote
+
+Level = Literal["model", "revision", "addition", "none"]
+LEVELS: tuple[Level, ...] = ("model", "revision", "addition", "none")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One difference; breaking when an event that was right before may be wrong now."""
+
+    event: str
+    path: str
+    level: Level
+    what: str
+
+    @property
+    def breaking(self) -> bool:
+        return self.level in ("model", "revision")
+
+
+@dataclass(frozen=True)
+class VersionProblem:
+    """An event whose version does not say what its changes are."""
+
+    event: str
+    old: str
+    new: str
+    needs: str
+
+
+def changes(old: TrackingPlan, new: TrackingPlan) -> list[Change]:
+    """All differences, by event and path."""
+    found: list[Change] = []
+    for name in sorted(old.events.keys() | new.events.keys()):
+        before, after = old.events.get(name), new.events.get(name)
+        if before is None:
+            found.append(Change(name, "$", "addition", "event added"))
+        elif after is None:
+            found.append(Change(name, "$", "model", "event removed"))
+        else:
+            found += _event_changes(before, after)
+    return found
+
+
+def version_problems(old: TrackingPlan, new: TrackingPlan, found: list[Change]) -> list[VersionProblem]:
+    """Events in both plans whose new version is lower than their changes need, or changed for nothing."""
+    problems = []
+    for name in sorted(old.events.keys() & new.events.keys()):
+        levels: list[Level] = [change.level for change in found if change.event == name]
+        level: Level = min(levels, key=LEVELS.index, default="none")
+        before, after = old.events[name].version, new.events[name].version
+        needs = _next_version(before, level)
+        if _numbers(after) < _numbers(needs):
+            problems.append(VersionProblem(name, before, after, needs))
+    return problems
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("-"))
+
+
+def _next_version(version: str, level: Level) -> str:
+    model, revision, addition = _numbers(version)
+    steps = {
+        "model": (model + 1, 0, 0), "revision": (model, revision + 1, 0),
+        "addition": (model, revision, addition + 1), "none": (model, revision, addition),
+    }  # fmt: skip
+    return "-".join(str(part) for part in steps[level])
+
+
+def _event_changes(old: EventPlan, new: EventPlan) -> Iterator[Change]:
+    if old.consent_category != new.consent_category:
+        what = f"consent category {old.consent_category} becomes {new.consent_category}"
+        yield Change(old.event, "consent_category", "revision", what)
+    if old.lifecycle.status != "retired" and new.lifecycle.status == "retired":
+        yield Change(old.event, "lifecycle.status", "model", "retired")
+    for name in sorted(old.properties.keys() | new.properties.keys()):
+        path = f"$.properties.{name}"
+        before, after = old.properties.get(name), new.properties.get(name)
+        if before is None and after is not None:
+            level: Level = "revision" if after.required else "addition"
+            yield Change(old.event, path, level, f"{'required ' if after.required else ''}property added")
+        elif after is None:
+            yield Change(old.event, path, "model", "property removed")
+        elif before is not None:
+            yield from (Change(old.event, path, level, what) for level, what in _property_changes(before, after))
+
+
+def _property_changes(old: Property, new: Property) -> Iterator[tuple[Level, str]]:
+    if old.type != new.type:
+        yield "model", f"type {old.type} becomes {new.type}"
+        return
+    if old.required != new.required:
+        yield ("revision", "becomes required") if new.required else ("addition", "is required no more")
+    elif old.allows_null != new.allows_null:
+        yield ("addition", "may be null") if new.allows_null else ("revision", "may be null no more")
+    yield from _bound("min", old.min, new.min, lambda a, b: b <= a)
+    yield from _bound("max", old.max, new.max, lambda a, b: b >= a)
+    yield from _bound("max_length", old.max_length, new.max_length, lambda a, b: b >= a)
+    yield from _bound("enum", old.enum, new.enum, lambda a, b: set(b) >= set(a))
+    yield from _bound("pattern", old.pattern, new.pattern, lambda a, b: False)
+    if (old.description, old.pii, old.retention_days) != (new.description, new.pii, new.retention_days):
+        yield "none", "description, pii or retention changed"
+
+
+def _bound(name: str, old: Any, new: Any, looser: Callable[[Any, Any], bool]) -> Iterator[tuple[Level, str]]:
+    if old == new:
+        return
+    if new is None:
+        yield "addition", f"{name} {_words(old)} is gone"
+    elif old is None:
+        yield "revision", f"{name} {_words(new)} is new"
+    else:
+        yield ("addition" if looser(old, new) else "revision"), f"{name} {_words(old)} becomes {_words(new)}"
+
+
+def _words(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """Accepted events of one day, and how many of them the new plan would reject."""
+
+    event: str
+    day: date
+    rows: int
+    rejected: int
+
+
+def rejected_on_last_day(home: Home, old: TrackingPlan, new: TrackingPlan, *, threads: int) -> list[Rejected]:
+    """Judge the last accepted received date of the lake by the new plan's rules, event by event.
+
+    The lake holds typed values, so what is asked is what can be asked of values: removed and required properties, other
+    types, tighter rules, retired events.
+    """
+    days = sorted({folder.name for folder in home.accepted.glob("event=*/received_date=*")})
+    if not days:
+        return []
+    con = duckdb.connect(config={"threads": threads})
+    try:
+        found = []
+        for event in old.events.values():
+            files = home.accepted / f"event={event.event}" / days[-1]
+            if files.is_dir():
+                rows, wrong = con.execute(_reject_sql(event, new.events.get(event.event), files)).fetchall()[0]
+                found.append(Rejected(event.event, date.fromisoformat(days[-1].split("=")[1]), rows, wrong))
+        return found
+    finally:
+        con.close()
+
+
+def _reject_sql(old: EventPlan, new: EventPlan | None, files: Path) -> str:
+    source = f"read_parquet({quote(str(files / '*.parquet'))}, union_by_name = true)"
+    if new is None or new.lifecycle.status == "retired":
+        return f"SELECT count(*), count(*) FROM {source}"
+    rules = [f's."{name}" IS NULL' for name in old.properties if name not in new.properties]
+    typed = []
+    for name, prop in new.properties.items():
+        before = old.properties.get(name)
+        if before is None:
+            typed.append(f'NULL::{SQL_TYPES[prop.type]} AS "{name}"')
+        elif _readable_as(before.type, prop.type):
+            typed.append(f'try_cast("{name}" AS {SQL_TYPES[prop.type]}) AS "{name}"')
+            rules.append(f'(c."{name}" IS NOT NULL OR s."{name}" IS NULL)')
+            if prop.type == "integer" and before.type != "integer":
+                rules.append(f's."{name}" IS NOT DISTINCT FROM c."{name}"')
+        else:
+            typed.append(f'NULL::{SQL_TYPES[prop.type]} AS "{name}"')
+            rules.append(f's."{name}" IS NULL')
+        if prop.required:
+            rules.append(f'c."{name}" IS NOT NULL')
+    rules += [f"coalesce({check.passes}, true)" for check in compile_checks(new, lambda name: f'c."{name}"')]
+    keeps = " AND ".join(rules) or "true"
+    columns = ", ".join(typed) or "1 AS nothing"
+    return f"""
+        WITH s AS (SELECT *, row_number() OVER () AS n FROM {source}),
+        c AS (SELECT n, {columns} FROM s)
+        SELECT count(*), count(*) FILTER (NOT ({keeps})) FROM s JOIN c USING (n)
+    """
+
+
+def _readable_as(old: str, new: str) -> bool:
+    """Whether a JSON value of one type can be one of the other: all numbers are alike, a text is never a number."""
+    numbers = {"number", "integer", "money"}
+    return old == new or (old in numbers and new in numbers)

@@ -1,0 +1,176 @@
+"""`zantara plan import`: plans written for other tools become YAML of ours.
+
+Understood: one JSON entry (or a list of them) of the shape {event, description, properties: {name: type}, context,
+owner, platforms}; Segment's tracking plan, as its older API gives it (rules.events[].rules) and as the newer one does
+(rules[] of type TRACK with a jsonSchema).
+
+Belongs here: reading those shapes, and saying what they hold that ours cannot. Does not belong here: what is missing
+from the result (lint.py says that).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from zantara_pipeline.errors import InputError
+from zantara_pipeline.tracking.plan import EventPlan
+
+_TYPES = {
+    "string": "string",
+    "number": "number",
+    "integer": "integer",
+    "boolean": "boolean",
+    "float": "number",
+    "money": "money",
+}
+_CARRIED = {"enum": "enum", "pattern": "pattern", "minimum": "min", "maximum": "max", "maxLength": "max_length"}
+
+
+@dataclass
+class Imported:
+    """One event as the keys of our YAML, and what of the original has no place there."""
+
+    entry: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+
+def read_foreign_plan(path: Path) -> list[Imported]:
+    """All events of a JSON file.
+
+    Raises
+    ------
+    InputError : not JSON, or none of the shapes understood.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", path, "check the path") from None
+    except ValueError as error:
+        raise InputError(f"not JSON: {error}", path, "export the plan again") from None
+    events = list(_events(data))
+    if not events:
+        known = "an entry with 'event' and 'properties', a list of them, or a Segment tracking plan"
+        raise InputError("no events of a tracking plan in it", path, f"give {known}")
+    return events
+
+
+def write_events(events: list[Imported], folder: Path) -> list[Path]:
+    """Write each event as <folder>/<event>.yaml.
+
+    Raises
+    ------
+    InputError : a file of that name is there already (nothing is written then), or an event that cannot be a plan.
+    """
+    written = {folder / f"{e.entry['event']}.yaml": e for e in events}
+    for path, event in written.items():
+        if path.exists():
+            raise InputError("is there already", path, "import into another folder, or remove it first")
+        try:
+            EventPlan.model_validate(event.entry)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise InputError(
+                f"event '{event.entry['event']}', key '{key}': {first['msg']}", None, "mend it there"
+            ) from None
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, event in written.items():
+        path.write_text(yaml.safe_dump(event.entry, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return list(written)
+
+
+def _events(data: Any) -> Iterator[Imported]:
+    if isinstance(data, list):
+        for entry in data:
+            yield from _events(entry)
+    elif isinstance(data, dict):
+        rules = data.get("rules", data.get("data", {}).get("rules") if isinstance(data.get("data"), dict) else None)
+        if "event" in data and isinstance(data.get("properties", {}), dict):
+            yield _entry(data)
+        elif isinstance(rules, dict):
+            yield from (_segment(rule.get("name"), rule, rule.get("rules")) for rule in rules.get("events", ()))
+        elif isinstance(rules, list):
+            yield from (
+                _segment(rule.get("key"), rule, rule.get("jsonSchema")) for rule in rules if rule.get("type") == "TRACK"
+            )
+
+
+def _entry(data: dict[str, Any]) -> Imported:
+    """The short entry: property types are words."""
+    result = Imported(_head(str(data["event"])))
+    _rename_note(result, str(data["event"]))
+    for key in ("description", "purpose", "consent_category", "owner", "platforms", "context"):
+        if key in data:
+            result.entry[key] = data[key]
+    result.notes += [f"'{key}' has no place in the plan" for key in data if key not in (*result.entry, "properties")]
+    declared = data.get("properties", {})
+    shapes = {name: shape if isinstance(shape, dict) else {"type": shape} for name, shape in declared.items()}
+    _add_properties(result, shapes, required=())
+    return result
+
+
+def _segment(name: Any, rule: dict[str, Any], schema: Any) -> Imported:
+    """A TRACK rule: the event's properties are a JSON Schema below properties.properties."""
+    result = Imported(_head(str(name)))
+    _rename_note(result, str(name))
+    described = rule.get("description") or (schema or {}).get("description")
+    if described:
+        result.entry["description"] = described
+    inner = ((schema or {}).get("properties") or {}).get("properties") or {}
+    _add_properties(result, inner.get("properties") or {}, required=tuple(inner.get("required") or ()))
+    return result
+
+
+def _head(name: str) -> dict[str, Any]:
+    return {"event": snake_case(name), "version": "1-0-0"}
+
+
+def snake_case(name: str) -> str:
+    """'Product Viewed' and 'productViewed' become product_viewed."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip())
+    return re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")
+
+
+def _rename_note(result: Imported, original: str) -> None:
+    if result.entry["event"] != original:
+        result.notes.append(f"'{original}' is named '{result.entry['event']}' here; have it sent under that name")
+
+
+def _add_properties(result: Imported, shapes: dict[str, Any], required: tuple[str, ...]) -> None:
+    properties: dict[str, Any] = {}
+    for original, shape in shapes.items():
+        name = snake_case(original)
+        if name != original:
+            result.notes.append(f"property '{original}' is named '{name}' here; have it sent under that name")
+        converted = _property(name, shape if isinstance(shape, dict) else {}, result.notes)
+        if converted is not None:
+            properties[name] = converted | ({"required": True} if original in required else {})
+    result.entry["properties"] = properties
+
+
+def _property(name: str, shape: dict[str, Any], notes: list[str]) -> dict[str, Any] | None:
+    kinds = shape.get("type", "string")
+    kinds = list(kinds) if isinstance(kinds, list) else [kinds]
+    plain = [kind for kind in kinds if kind != "null"]
+    if len(plain) != 1 or plain[0] not in _TYPES:
+        notes.append(f"property '{name}' is left out: its type {json.dumps(shape.get('type'))} has no counterpart")
+        return None
+    converted: dict[str, Any] = {"type": _TYPES[plain[0]]}
+    if shape.get("description"):
+        converted["description"] = shape["description"]
+    if "null" in kinds:
+        converted["nullable"] = True
+    for theirs, ours in _CARRIED.items():
+        if theirs in shape:
+            converted[ours] = shape[theirs]
+    known = {"type", "description", "id", "$id", "title", *_CARRIED}
+    notes += [f"property '{name}': '{key}' is left out" for key in shape if key not in known]
+    return converted
