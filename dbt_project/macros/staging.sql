@@ -1,11 +1,3 @@
-{# The events of the plan that the lake holds, as declared in models/staging/_sources.yml. #}
-{% macro lake_events() %}
-    {{ return([
-        'session_started', 'page_timing', 'app_crashed', 'product_view', 'add_to_cart', 'purchase', 'refund', 'rating',
-        'item_tag', 'recommendation_exposed', 'recommendation_clicked', 'experiment_exposed'
-    ]) }}
-{% endmacro %}
-
 {# Staging is rebuilt from one received date on: what it held from there is removed first. #}
 {% macro delete_from_rebuild_date() %}
     {% if is_incremental() %}

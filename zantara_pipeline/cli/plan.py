@@ -7,12 +7,22 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from zantara_pipeline.settings import load_settings
+
+
+class Output(StrEnum):
+    """What can be made from the plan (tracking/codegen)."""
+
+    JSON_SCHEMA = "json-schema"
+    DBT = "dbt"
+    PAGE = "page"
+
 
 app = typer.Typer(help="The tracking plan.", no_args_is_help=True)
 
@@ -116,3 +126,21 @@ def diff(
         print(f"{len(found)} changes; of the last accepted day's {rows:,} events the new plan would reject {wrong:,}")
     if problems:
         raise typer.Exit(1)
+
+
+@app.command("codegen")
+def codegen(
+    output: Annotated[Output, typer.Argument(help="What to make.")],
+    out: Annotated[Path, typer.Option(help="Folder to write into.", metavar="<folder>")],
+) -> None:
+    """Make files from the plan: JSON Schema of each event, the dbt files of each event, a page to read.
+
+    Example: zantara plan codegen json-schema --out schemas
+    """
+    from zantara_pipeline.tracking.codegen import OUTPUTS, write_output
+    from zantara_pipeline.tracking.plan import load_plan
+
+    files = OUTPUTS[output.value](load_plan(load_settings().contract_dirs))
+    for path in write_output(files, out):
+        print(path)
+    print(f"{len(files)} files from the plan; those listed have changed")

@@ -1,0 +1,38 @@
+"""What is made from the tracking plan: schemas, dbt files, pages. One module an output; each returns texts, writes nothing.
+
+Belongs here: the list of outputs, and writing their files. Does not belong here: reading or judging plans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from zantara_pipeline.tracking.codegen.dbt_files import dbt_files
+from zantara_pipeline.tracking.codegen.json_schema import json_schema_files
+from zantara_pipeline.tracking.codegen.plan_page import plan_page_files
+from zantara_pipeline.tracking.plan import TrackingPlan
+
+Files = dict[str, str]
+"""Relative path -> text."""
+
+OUTPUTS: dict[str, Callable[[TrackingPlan], Files]] = {
+    "json-schema": json_schema_files,
+    "dbt": dbt_files,
+    "page": plan_page_files,
+}
+
+
+def write_output(files: Files, folder: Path) -> list[Path]:
+    """Write the files below a folder, each beside its place and then renamed; returns those whose text changed."""
+    changed = []
+    for name, text in files.items():
+        path = folder / name
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(path.name + ".new")
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+        changed.append(path)
+    return changed
