@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from pipeline_homes import (
     alert_facts,
     assert_same_home,
     assert_same_tables,
     copy_home,
+    land,
     model_versions,
     published,
+    table_hashes,
     unfinished_training_runs,
     warehouse,
     zantara,
 )
+
+from zantara_pipeline.contracts_io import PACKAGED
 
 pytestmark = pytest.mark.e2e
 
@@ -82,4 +88,30 @@ def test_a_day_without_files_changes_nothing(three_steps: Path, tmp_path: Path, 
     assert model_versions(home) == model_versions(three_steps)
     assert unfinished_training_runs(home) == 0
     assert done.err == ""
+    shutil.rmtree(home)
+
+
+def test_broken_mended_and_replayed_equals_never_broken(
+    small_home: Path, small_shop: Path, tmp_path: Path, alerting: dict[str, str]
+) -> None:
+    """A plan that refuses carts and timings; the run goes on without them; the plan is mended, replayed, run again."""
+    overlay = tmp_path / "contracts" / "tracking_plan"
+    overlay.mkdir(parents=True)
+    for event, name, change in (("add_to_cart", "price", {"type": "string"}), ("page_timing", "load_ms", {"max": 1})):
+        entry = yaml.safe_load((PACKAGED / "tracking_plan" / f"{event}.yaml").read_text())
+        entry["properties"][name] = {"description": "broken", **entry["properties"][name], **change}
+        entry["properties"][name] = {k: v for k, v in entry["properties"][name].items() if k != "min"}
+        (overlay / f"{event}.yaml").write_text(yaml.safe_dump(entry))
+    home = tmp_path / "home"
+    land(home, small_shop)
+    zantara(home, "run", env=alerting | {"ZANTARA_CONTRACTS": str(overlay.parent)})
+    replayed = json.loads(zantara(home, "quarantine", "replay", "--json", env=alerting).out)
+    assert replayed["accepted"] > 1000 and replayed["written"]
+    zantara(home, "run", env=alerting)
+    assert_same_home(small_home, home, besides=TELLS_WHEN)
+    before = table_hashes(published(home))
+    again = json.loads(zantara(home, "quarantine", "replay", "--json", env=alerting).out)
+    assert (again["accepted"], again["written"]) == (0, False)
+    zantara(home, "run", env=alerting)
+    assert table_hashes(published(home)) == before
     shutil.rmtree(home)

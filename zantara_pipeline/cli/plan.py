@@ -22,6 +22,7 @@ class Output(StrEnum):
     JSON_SCHEMA = "json-schema"
     DBT = "dbt"
     PAGE = "page"
+    PYTHON = "python"
 
 
 app = typer.Typer(help="The tracking plan.", no_args_is_help=True)
@@ -133,7 +134,7 @@ def codegen(
     output: Annotated[Output, typer.Argument(help="What to make.")],
     out: Annotated[Path, typer.Option(help="Folder to write into.", metavar="<folder>")],
 ) -> None:
-    """Make files from the plan: JSON Schema of each event, the dbt files of each event, a page to read.
+    """Make files from the plan: JSON Schema of each event, the dbt files of each event, a page to read, a typed client.
 
     Example: zantara plan codegen json-schema --out schemas
     """

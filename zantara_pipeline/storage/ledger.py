@@ -44,6 +44,17 @@ CREATE TABLE IF NOT EXISTS quarantine_reasons ( -- how many rows of a file gave 
 CREATE TABLE IF NOT EXISTS ingest_commits (   -- write-ahead: what a batch of files wrote beside, until all is renamed
     commit_id TEXT PRIMARY KEY, state TEXT NOT NULL CHECK (state IN ('staged', 'done')));
 
+CREATE TABLE IF NOT EXISTS replaced_files (   -- files that a staged commit replaces, removed when it is moved in
+    commit_id TEXT NOT NULL, path TEXT NOT NULL, PRIMARY KEY (commit_id, path)) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS replays (          -- one replay of quarantined lines
+    replay_id TEXT PRIMARY KEY, replayed_at TEXT NOT NULL, rows INTEGER NOT NULL, accepted INTEGER NOT NULL,
+    suppressed INTEGER NOT NULL, first_received_date TEXT);
+
+CREATE TABLE IF NOT EXISTS discards (         -- lines that somebody gave up, by kind of failure
+    discard_id TEXT PRIMARY KEY, discarded_at TEXT NOT NULL, fingerprint TEXT NOT NULL, rows INTEGER NOT NULL,
+    reason TEXT NOT NULL);
+
 CREATE TABLE IF NOT EXISTS membership (       -- one entry or exit of one entity
     seq INTEGER PRIMARY KEY,                  -- order of things at one moment (two runs may share a clock)
     segment TEXT NOT NULL, entity_type TEXT NOT NULL, entity_id TEXT NOT NULL,

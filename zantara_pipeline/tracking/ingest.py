@@ -1,11 +1,7 @@
 """Ingest: landed files into the lake, each committed once, whole, with counts that balance.
 
-Protocol (safe against SIGKILL at any point): a commit writes all its Parquet below lake/.incoming/<commit>, then one
-ledger transaction records the files as ingested and the commit as staged, then the files are renamed into the lake,
-then the commit is marked done. `recover` finishes what is staged and drops what is not.
-
-Belongs here: groups of files, commits, recovery. Does not belong here: one batch (batch.py), verdicts (verdict.py),
-reading bytes (reader.py).
+Belongs here: groups of files and what is recorded of them. Does not belong here: how a commit survives a kill
+(commits.py), one batch (batch.py), verdicts (verdict.py), reading bytes (reader.py).
 """
 
 from __future__ import annotations
@@ -28,6 +24,7 @@ from zantara_pipeline.privacy.consent import utc_text
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
 from zantara_pipeline.tracking.batch import BatchWorker, FileCounts, Outcome
+from zantara_pipeline.tracking.commits import move_in, recover, stage
 from zantara_pipeline.tracking.observed import ObservedConsent
 from zantara_pipeline.tracking.plan import TrackingPlan
 from zantara_pipeline.tracking.reader import LandedFile, identify, landed_paths, line_batches, line_tables
@@ -218,7 +215,7 @@ class _Commit:
         """Record the files as ingested, what was heard with them, then move their Parquet in."""
         now = utc_text(datetime.now(UTC))
         with self.ledger.transaction() as db:
-            db.execute("INSERT OR REPLACE INTO ingest_commits VALUES (?, 'staged')", [self.commit_id])
+            stage(db, self.commit_id)
             self.observed.save(db)
             db.executemany(f"INSERT INTO ingested_files VALUES ({', '.join('?' * 15)})", self._ledger_rows(now))
             db.executemany(
@@ -229,32 +226,10 @@ class _Commit:
                 ],
             )
         self.observed.close()
-        _move_in(self.home, self.ledger, self.commit_id)
+        move_in(self.home, self.ledger, self.commit_id)
 
     def _ledger_rows(self, now: str) -> Iterator[tuple[Any, ...]]:
         for file, c, first in zip(self.files, self.counts, self.first_dates, strict=True):
             low, high = (None if m is None else utc_text(m) for m in (c.min_received_at, c.max_received_at))
             yield (file.sha256, file.name, file.source, file.bytes, c.rows_in, c.unparsable, c.suppressed, c.quarantined,
                    c.accepted, c.late, low, high, first.isoformat() if first else None, self.commit_id, now)  # fmt: skip
-
-
-def recover(home: Home, ledger: Ledger) -> None:
-    """Finish commits that were staged when a run was killed; drop what was never staged."""
-    with ledger.read() as db:
-        staged = [row[0] for row in db.execute("SELECT commit_id FROM ingest_commits WHERE state = 'staged'")]
-    for commit_id in staged:
-        _move_in(home, ledger, commit_id)
-    shutil.rmtree(home.incoming, ignore_errors=True)
-
-
-def _move_in(home: Home, ledger: Ledger, commit_id: str) -> None:
-    folder = home.incoming / commit_id
-    places = {"accepted": home.accepted, "quarantine": home.quarantine, "unparsable": home.restricted / "unparsable"}
-    for part, place in places.items():
-        for path in sorted((folder / part).rglob("*.parquet")):
-            target = place / path.relative_to(folder / part)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target)
-    with ledger.transaction() as db:
-        db.execute("UPDATE ingest_commits SET state = 'done' WHERE commit_id = ?", [commit_id])
-    shutil.rmtree(folder, ignore_errors=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 
 import duckdb
+import pyarrow as pa
 
 from zantara_pipeline.tracking.plan import EventPlan, TrackingPlan
 from zantara_pipeline.tracking.shapes import ENVELOPE
@@ -18,6 +19,7 @@ from zantara_pipeline.tracking.sql_checks import quote
 from zantara_pipeline.tracking.verdict import (
     LINES,
     REASON_TYPE,
+    ROW_ID,
     Rules,
     reason_sql,
     sql_list,
@@ -39,6 +41,13 @@ class Failures:
         self.con, self.rules = con, rules
         self.held = 0
         con.execute(_EMPTY_SQL)
+        con.execute("CREATE TEMP TABLE earlier_attempts (row_id BIGINT, attempts INTEGER)")
+
+    def remember(self, attempts: pa.Table) -> None:
+        """How often lines were judged before (file_no, line_no, attempts), for those that are judged again."""
+        self.con.register("arrow_attempts", attempts)
+        self.con.execute(f"INSERT INTO earlier_attempts SELECT {ROW_ID}, attempts FROM arrow_attempts")
+        self.con.unregister("arrow_attempts")
 
     def hold(self) -> None:
         """Keep the quarantined lines of the batch just judged."""
@@ -56,6 +65,7 @@ class Failures:
         self.con.execute(f"CREATE OR REPLACE TEMP TABLE unknown_keys AS {_unknown_keys_sql(plan)}")
         self.con.execute(f"CREATE OR REPLACE TEMP TABLE quarantined AS {_quarantined_sql(plan)}")
         self.con.execute("DELETE FROM failing")
+        self.con.execute("DELETE FROM earlier_attempts")
         self.held = 0
 
 
@@ -158,7 +168,7 @@ _QUARANTINE_SQL = f"""
     SELECT p.event_id, {{name}} AS event, rtrim(p.line, chr(10) || chr(13)) AS payload_raw, s.source, p.file_no, p.line_no,
         {{versions}} AS plan_version, n.reasons,
         md5(coalesce(p.event, '') || list_aggregate(list_sort(list_transform(n.reasons, lambda r: r.code || r.path)), 'string_agg', ' ')) AS fingerprint,
-        coalesce(p.received_at, p.stated_received_at) AS first_seen, 1 AS attempts, 'open' AS status,
+        coalesce(p.received_at, p.stated_received_at) AS first_seen, coalesce(a.attempts, 0)::INTEGER + 1 AS attempts, 'open' AS status,
         coalesce(p.received_at::DATE, p.stated_received_at::DATE, DATE '1970-01-01') AS received_date
-    FROM failing p JOIN named n USING (row_id) JOIN sources s USING (file_no)
+    FROM failing p JOIN named n USING (row_id) JOIN sources s USING (file_no) LEFT JOIN earlier_attempts a USING (row_id)
 """

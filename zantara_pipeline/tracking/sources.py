@@ -30,6 +30,7 @@ _LEDGER_COLUMNS = {
         "min_received_at": "VARCHAR", "max_received_at": "VARCHAR", "first_received_date": "VARCHAR",
     },
     "quarantine_reasons": {"sha256": "VARCHAR", "event": "VARCHAR", "code": "VARCHAR", "path": "VARCHAR", "rows": "BIGINT"},
+    "replays": {"replay_id": "VARCHAR", "first_received_date": "VARCHAR"},
 }  # fmt: skip
 
 
@@ -84,6 +85,7 @@ def prepare(
     for table, columns in _LEDGER_COLUMNS.items():
         ledger.copy_table(table, con, columns)
     con.execute("CREATE TABLE IF NOT EXISTS state.staged_sources (source VARCHAR)")
+    con.execute("CREATE TABLE IF NOT EXISTS state.staged_replays (replay_id VARCHAR)")
     con.execute("CREATE TABLE IF NOT EXISTS state.build (fingerprint VARCHAR)")
     full = con.execute("SELECT fingerprint FROM state.build").fetchall() != [(build,)]
     rebuild_from = BEGINNING if full else _first_new_date(con)
@@ -104,6 +106,8 @@ def mark_staged(con: duckdb.DuckDBPyConnection, build: str) -> None:
     con.execute("BEGIN")
     con.execute("DELETE FROM state.staged_sources")
     con.execute("INSERT INTO state.staged_sources SELECT source FROM state.ingested_files")
+    con.execute("DELETE FROM state.staged_replays")
+    con.execute("INSERT INTO state.staged_replays SELECT replay_id FROM state.replays")
     con.execute("DELETE FROM state.build")
     con.execute("INSERT INTO state.build VALUES (?)", [build])
     con.execute("COMMIT")
@@ -111,7 +115,13 @@ def mark_staged(con: duckdb.DuckDBPyConnection, build: str) -> None:
 
 def _first_new_date(con: duckdb.DuckDBPyConnection) -> date:
     found = con.execute(
-        "SELECT min(first_received_date)::DATE FROM state.ingested_files WHERE source NOT IN (SELECT source FROM state.staged_sources)"
+        """
+        SELECT min(first_received_date)::DATE FROM (
+            SELECT first_received_date FROM state.ingested_files WHERE source NOT IN (SELECT source FROM state.staged_sources)
+            UNION ALL
+            SELECT first_received_date FROM state.replays WHERE replay_id NOT IN (SELECT replay_id FROM state.staged_replays)
+        )
+        """
     ).fetchall()[0][0]
     return NOTHING_NEW if found is None else found
 

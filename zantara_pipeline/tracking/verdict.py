@@ -45,8 +45,8 @@ _LATENESS = "(epoch_us(stated_received_at) - epoch_us(occurred_at))"
 _DAY_OF_RECEIPT = f"DATE '1970-01-01' + CAST(floor(epoch_us(received_at) / {24 * _HOUR}) AS INTEGER)"
 _NO_CATEGORY = ""  # no purpose has this name, so nobody can grant it
 _ROWS_PER_FILE = 10**12
-_ROW_ID = f"file_no::BIGINT * {_ROWS_PER_FILE} + line_no"
-LINES = f"(SELECT {_ROW_ID} AS row_id, line, rendering FROM arrow_lines)"
+ROW_ID = f"file_no::BIGINT * {_ROWS_PER_FILE} + line_no"
+LINES = f"(SELECT {ROW_ID} AS row_id, line, rendering FROM arrow_lines)"
 """Subquery: the text of every line of the batch being judged (reader.BATCH_SCHEMA)."""
 
 
@@ -175,7 +175,7 @@ def _parse_sql(rules: Rules) -> str:
     return f"""
         CREATE OR REPLACE TEMP TABLE parsed AS
         WITH objects AS (
-            SELECT file_no, line_no, line, {_ROW_ID} AS row_id,
+            SELECT file_no, line_no, line, {ROW_ID} AS row_id,
                 rendering IS NULL AND (starts_with(line, '{{') OR starts_with(ltrim(line, ' ' || chr(9) || chr(13)), '{{'))
                     AND json_valid(line) AS is_object
             FROM arrow_lines

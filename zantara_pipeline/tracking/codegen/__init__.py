@@ -1,4 +1,4 @@
-"""What is made from the tracking plan: schemas, dbt files, pages. One module an output; each returns texts, writes nothing.
+"""What is made from the tracking plan: schemas, dbt files, pages, clients. One module an output; each returns texts, writes nothing.
 
 Belongs here: the list of outputs, and writing their files. Does not belong here: reading or judging plans.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from zantara_pipeline.tracking.codegen.dbt_files import dbt_files
 from zantara_pipeline.tracking.codegen.json_schema import json_schema_files
 from zantara_pipeline.tracking.codegen.plan_page import plan_page_files
+from zantara_pipeline.tracking.codegen.python_client import python_client_files
 from zantara_pipeline.tracking.plan import TrackingPlan
 
 Files = dict[str, str]
@@ -20,6 +21,7 @@ OUTPUTS: dict[str, Callable[[TrackingPlan], Files]] = {
     "json-schema": json_schema_files,
     "dbt": dbt_files,
     "page": plan_page_files,
+    "python": python_client_files,
 }
 
 

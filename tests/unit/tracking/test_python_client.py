@@ -1,0 +1,183 @@
+"""The generated Python client: mypy refuses what the plan does not know, so does the client, and what it writes is accepted."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from event_lines import PLAN, RULES, Shop
+
+from zantara_pipeline.tracking.codegen import write_output
+from zantara_pipeline.tracking.codegen.python_client import class_name, python_client_files
+
+BOTH = {"analytics": True, "personalization": True}
+
+
+@pytest.fixture(scope="module")
+def client_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_output(python_client_files(PLAN), tmp_path_factory.mktemp("client"))[0]
+
+
+@pytest.fixture(scope="module")
+def client(client_file: Path) -> Any:
+    spec = importlib.util.spec_from_file_location("zantara_events", client_file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["zantara_events"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+RIGHT = 'client.track("product_view", {"product_id": "p", "price": 9.5, "currency": "EUR"}, consent="analytics")'
+WRONG = {
+    "unknown event": 'client.track("product_viewed", {"product_id": "p"}, consent="analytics")',
+    "missing property": 'client.track("product_view", {"price": 9.5}, consent="analytics")',
+    "misspelt property": 'client.track("product_view", {"product_id": "p", "prize": 9.5}, consent="analytics")',
+    "mistyped property": 'client.track("product_view", {"product_id": "p", "price": "9.5"}, consent="analytics")',
+    "unknown category": 'client.track("product_view", {"product_id": "p"}, consent="marketing")',
+    "another event's category": 'client.track("product_view", {"product_id": "p"}, consent="personalization")',
+}
+
+
+def test_mypy_takes_right_calls_and_refuses_wrong_ones(client_file: Path, tmp_path: Path) -> None:
+    head = (
+        "from pathlib import Path\nfrom zantara_events import FileSink, TrackingClient\n"
+        'client = TrackingClient(FileSink(Path("x")), consent=lambda: {"analytics": True})\n'
+    )
+    (tmp_path / "app.py").write_text(head + "\n".join([RIGHT, *WRONG.values()]) + "\n")
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "--config-file", "/dev/null", "app.py"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={"MYPYPATH": str(client_file.parent), "PATH": ""}, capture_output=True, text=True
+    )
+    errors = {int(line.split(":")[1]) for line in done.stdout.splitlines() if ": error:" in line}
+    assert errors == set(range(5, 5 + len(WRONG))), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("call", WRONG.values(), ids=WRONG)
+def test_the_client_refuses_the_same_at_run_time_and_names_no_value(client: Any, call: str, tmp_path: Path) -> None:
+    tracker = client.TrackingClient(client.FileSink(tmp_path / "x.jsonl"), consent=lambda: BOTH)
+    with pytest.raises(ValueError) as error:
+        eval(call, {"client": tracker})
+    assert "9.5" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", sorted(PLAN.events))
+def test_the_examples_of_the_plan_pass_and_fail_in_the_client_too(client: Any, name: str, tmp_path: Path) -> None:
+    plan = PLAN.events[name]
+    tracker = client.TrackingClient(client.FileSink(tmp_path / "x.jsonl"), consent=lambda: BOTH, batch_size=100)
+    for example in plan.examples.valid:
+        assert tracker.track(name, example, consent=plan.consent_category)
+    for wrong in plan.examples.invalid:
+        with pytest.raises(ValueError):
+            tracker.track(name, wrong.properties, consent=plan.consent_category)
+
+
+def test_from_client_to_file_to_lake(client: Any, tmp_path: Path) -> None:
+    shop = Shop(tmp_path / "home", RULES)
+    tracker = client.TrackingClient(client.FileSink(shop.landing / "app.jsonl"), consent=lambda: BOTH, batch_size=4)
+    tracker.anonymous_id, tracker.device_id, tracker.context = "a-1", "d-1", {"platform": "web", "country": "DE"}
+    sent = []
+    for name, plan in PLAN.events.items():
+        sent += [tracker.track(name, example, consent=plan.consent_category) for example in plan.examples.valid]
+        tracker.identify("u-1")
+    assert tracker.flush()
+    total = shop.ingest().total
+    assert (total.accepted, total.rows_in) == (len(sent), len(sent))
+    rows = shop.accepted()
+    assert {row["event_id"] for row in rows} == set(sent)
+    assert {row["user_id"] for row in rows} == {None, "u-1"}
+    assert {(row["device_id"], row["platform"], row["country"]) for row in rows} == {("d-1", "web", "DE")}
+    assert {row["session_id"] for row in rows} == {tracker.session_id}
+
+
+@pytest.mark.parametrize(
+    "allowed", [{}, {"analytics": False}, {"analytics": None}, {"analytics": 1}, {"personalization": True}]
+)
+def test_nothing_is_queued_without_consent(client: Any, tmp_path: Path, allowed: dict[str, Any]) -> None:
+    tracker = client.TrackingClient(client.FileSink(tmp_path / "x.jsonl"), consent=lambda: allowed)
+    assert tracker.track("product_view", {"product_id": "p"}, consent="analytics") is None
+    assert tracker.flush() and not (tmp_path / "x.jsonl").exists()
+
+
+def test_what_is_held_is_dropped_when_consent_is_withdrawn_before_it_was_sent(client: Any, tmp_path: Path) -> None:
+    allowed = dict(BOTH)
+    tracker = client.TrackingClient(client.FileSink(tmp_path / "x.jsonl"), consent=lambda: allowed)
+    tracker.track("product_view", {"product_id": "p"}, consent="analytics")
+    allowed["analytics"] = False
+    assert tracker.flush() and not (tmp_path / "x.jsonl").exists()
+
+
+class Flaky:
+    """Refuses the first so many batches."""
+
+    def __init__(self, refusals: int) -> None:
+        self.refusals, self.batches = refusals, []  # type: ignore[var-annotated]
+
+    def send(self, events: list[dict[str, Any]]) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise ConnectionError
+        self.batches.append(events)
+
+
+def test_batches_are_tried_again_with_growing_waits(client: Any) -> None:
+    waits: list[float] = []
+    sink = Flaky(2)
+    tracker = client.TrackingClient(sink, consent=lambda: BOTH, batch_size=2, sleep=waits.append)
+    for _ in range(5):
+        tracker.track("app_crashed", {"error_class": "Oops"}, consent="analytics")
+    assert waits == [0.5, 1.0] and [len(batch) for batch in sink.batches] == [2, 2]
+    assert tracker.flush() and [len(batch) for batch in sink.batches] == [2, 2, 1]
+
+
+def test_what_cannot_be_sent_is_kept_up_to_a_bound(client: Any) -> None:
+    sink = Flaky(10**6)
+    tracker = client.TrackingClient(
+        sink, consent=lambda: BOTH, batch_size=1, tries=1, most_held=3, sleep=lambda _: None
+    )
+    ids = [tracker.track("app_crashed", {"error_class": "Oops"}, consent="analytics") for _ in range(5)]
+    assert tracker.dropped == 2
+    sink.refusals = 0
+    assert tracker.flush() and [event["event_id"] for batch in sink.batches for event in batch] == ids[2:]
+
+
+@pytest.fixture
+def collector() -> Iterator[tuple[str, list[bytes]]]:
+    bodies: list[bytes] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(503 if not bodies else 200)
+            bodies.append(body)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/events", bodies
+    server.shutdown()
+
+
+def test_a_collector_gets_each_event_once_it_answers(client: Any, collector: tuple[str, list[bytes]]) -> None:
+    url, bodies = collector
+    tracker = client.TrackingClient(client.HttpSink(url), consent=lambda: BOTH, sleep=lambda _: None)
+    event_id = tracker.track("app_crashed", {"error_class": "Oops"}, consent="analytics")
+    assert tracker.flush()
+    assert len(bodies) == 2
+    [line] = bodies[1].splitlines()
+    assert json.loads(line)["event_id"] == event_id
+
+
+def test_class_names() -> None:
+    assert class_name("product_view") == "ProductView"

@@ -1,0 +1,253 @@
+"""Quarantine and replay: broken, mended, replayed equals never broken; killed replays; consent that is gone since."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from event_lines import BOTH, PLAN, RULES, Shop, event, viewed
+
+from zantara_pipeline.contracts_io import PACKAGED
+from zantara_pipeline.errors import InputError
+from zantara_pipeline.storage.engine import open_engine
+from zantara_pipeline.storage.ledger import Ledger
+from zantara_pipeline.tracking import commits, replay
+from zantara_pipeline.tracking.plan import load_plan
+from zantara_pipeline.tracking.quarantine import detail, kinds
+from zantara_pipeline.tracking.replay import Replayed
+from zantara_pipeline.tracking.sources import NOTHING_NEW, mark_staged, prepare
+from zantara_pipeline.tracking.verdict import Rules
+
+DAYS = ("2026-03-01", "2026-03-02", "2026-03-05")
+
+
+def rules(tmp_path: Path, event_name: str, **changes: dict[str, Any]) -> Rules:
+    """The packaged plan with some properties of one event changed."""
+    overlay = tmp_path / f"overlay-{len(list(tmp_path.iterdir()))}"
+    (overlay / "tracking_plan").mkdir(parents=True)
+    entry = yaml.safe_load((PACKAGED / "tracking_plan" / f"{event_name}.yaml").read_text())
+    for name, keys in changes.items():
+        entry["properties"][name] = entry["properties"].get(name, {}) | keys
+    (overlay / "tracking_plan" / f"{event_name}.yaml").write_text(yaml.safe_dump(entry))
+    return replace(RULES, plan=load_plan([PACKAGED, overlay]))
+
+
+def lines() -> list[dict[str, Any]]:
+    """Views over three days, some of them wrong under any plan, one a copy; and other events."""
+    found = []
+    for number, day in enumerate(DAYS * 4):
+        price = (5, 9.5, 120, "7")[number % 4]
+        times = {"timestamp": f"{day}T10:00:0{number % 10}Z", "received_at": f"{day}T10:00:59Z"}
+        found.append(
+            viewed(price=price, currency="EUR") | times | {"event_id": f"v{number}", "user_id": f"u{number % 5}"}
+        )
+    found.append(found[2] | {"received_at": "2026-03-06T00:00:00Z"})
+    found.append(event("purchase", {"product_id": "p", "quantity": 0}, event_id="wrong"))
+    found.append(event("app_crashed", {"error_class": "Oops"}, event_id="other"))
+    return found
+
+
+def landed(root: Path, under: Rules) -> Shop:
+    shop = Shop(root, under)
+    shop.land("a.jsonl", lines()[:8])
+    shop.land("b.jsonl.gz", lines()[8:])
+    shop.ingest()
+    return shop
+
+
+def state(shop: Shop) -> dict[str, Any]:
+    """What a later reader can see: accepted rows, quarantined lines, counts and reasons of every file."""
+    columns = "source, rows_in, unparsable, suppressed, quarantined, accepted, late, min_received_at, max_received_at, first_received_date"
+    failing = [{k: v for k, v in row.items() if k not in ("attempts", "filename")} for row in shop.quarantined()]
+    return {
+        "accepted": shop.accepted(),
+        "quarantined": failing,
+        "files": shop.query(f"SELECT {columns} FROM ingested_files ORDER BY 1"),
+        "reasons": shop.query("SELECT * FROM quarantine_reasons ORDER BY ALL".replace("ALL", "1, 2, 3, 4")),
+        "incoming": list(shop.home.incoming.glob("*")),
+    }
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Rules:
+    return rules(tmp_path, "product_view", price={"max": 8})
+
+
+def test_broken_mended_and_replayed_is_as_if_never_broken(tmp_path: Path, broken: Rules) -> None:
+    never = landed(tmp_path / "never", RULES)
+    shop = landed(tmp_path / "shop", broken)
+    assert len(shop.accepted()) < len(never.accepted())
+    before = len(shop.quarantined())
+    found = replay.replay(shop.home, shop.ledger, RULES)
+    assert (found.rows, found.accepted, found.quarantined) == (
+        before,
+        before - len(never.quarantined()),
+        len(never.quarantined()),
+    )
+    assert state(shop) == state(never)
+    assert {day.isoformat() for day in found.touched_dates | found.duplicate_dates} >= set(DAYS)
+
+
+def test_a_second_replay_changes_nothing(tmp_path: Path, broken: Rules) -> None:
+    shop = landed(tmp_path / "shop", broken)
+    replay.replay(shop.home, shop.ledger, RULES)
+    before, files = state(shop), sorted(shop.home.lake.rglob("*.parquet"))
+    again = replay.replay(shop.home, shop.ledger, RULES)
+    assert (again.accepted, again.written) == (0, False)
+    assert state(shop) == before and sorted(shop.home.lake.rglob("*.parquet")) == files
+    assert shop.query("SELECT count(*) FROM replays") == [(1,)]
+
+
+def test_a_dry_run_says_the_same_and_writes_nothing(tmp_path: Path, broken: Rules) -> None:
+    shop = landed(tmp_path / "shop", broken)
+    before = state(shop)
+    said = replay.replay(shop.home, shop.ledger, RULES, dry_run=True)
+    assert state(shop) == before
+    assert replay.replay(shop.home, shop.ledger, RULES) == said
+
+
+def test_only_the_fingerprints_chosen_are_judged(tmp_path: Path, broken: Rules) -> None:
+    shop = landed(tmp_path / "shop", broken)
+    kinds = {row["fingerprint"]: row for row in shop.quarantined()}
+    [too_dear] = [name for name, row in kinds.items() if [r["code"] for r in row["reasons"]] == ["above_maximum"]]
+    others = [row for row in shop.quarantined() if row["fingerprint"] != too_dear]
+    found = replay.replay(shop.home, shop.ledger, RULES, fingerprints=[too_dear])
+    assert found.accepted == found.rows > 0
+    assert shop.quarantined() == others
+    assert replay.replay(shop.home, shop.ledger, RULES, fingerprints=["none such"]) == Replayed()
+
+
+def test_lines_that_fail_otherwise_have_the_reasons_of_today(tmp_path: Path, broken: Rules) -> None:
+    shop = landed(tmp_path / "shop", broken)
+    stricter = rules(tmp_path, "product_view", price={"max": 8}, currency={"pattern": "^USD$"})
+    never = landed(tmp_path / "never", stricter)
+    replay.replay(shop.home, shop.ledger, stricter)
+    theirs = {(row["source"], row["line_no"]): row["reasons"] for row in never.quarantined()}
+    assert shop.quarantined() and all(
+        row["reasons"] == theirs[row["source"], row["line_no"]] and row["attempts"] == 2 for row in shop.quarantined()
+    )
+    replay.replay(shop.home, shop.ledger, RULES)
+    assert state(shop) == state(landed(tmp_path / "right", RULES))
+
+
+def test_a_line_whose_consent_is_gone_since_is_dropped(tmp_path: Path, broken: Rules) -> None:
+    shop = landed(tmp_path / "shop", broken)
+    waiting = [row for row in shop.quarantined() if '"u2"' in row["payload_raw"]]
+    shop.consent(*(("u2", purpose, "denied", "2026-01-01T00:00:00Z") for purpose in BOTH))
+    found = replay.replay(shop.home, shop.ledger, RULES)
+    assert waiting and found.suppressed == len(waiting)
+    assert not [row for row in shop.quarantined() if '"u2"' in row["payload_raw"]]
+    [(rows, parts)] = shop.query(
+        "SELECT sum(rows_in), sum(unparsable + suppressed + quarantined + accepted) FROM ingested_files"
+    )
+    assert rows == parts
+
+
+@pytest.mark.parametrize("moment", ["judging", "staging", "staged", "moving"])
+def test_a_killed_replay_is_finished_or_never_was(
+    tmp_path: Path, broken: Rules, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    shop = landed(tmp_path / "shop", broken)
+    with monkeypatch.context() as patch:
+        if moment == "judging":
+            patch.setattr(replay.BatchWorker, "explain", kill)
+        elif moment == "staging":
+            patch.setattr(replay, "_update_reasons", kill)
+        elif moment == "staged":
+            patch.setattr(replay, "move_in", kill)
+            patch.setattr(replay.shutil, "rmtree", lambda *_, **__: None)
+        else:
+            patch.setattr(commits.shutil, "rmtree", kill)
+        with pytest.raises(Killed):
+            replay.replay(shop.home, shop.ledger, RULES)
+    replay.replay(shop.home, Ledger(shop.ledger.path), RULES)
+    assert state(shop) == state(landed(tmp_path / "never", RULES))
+
+
+def test_an_empty_quarantine_has_nothing_to_replay(tmp_path: Path) -> None:
+    shop = Shop(tmp_path / "shop")
+    assert replay.replay(shop.home, shop.ledger, RULES) == Replayed()
+
+
+def test_kinds_of_failure_count_every_line(tmp_path: Path, broken: Rules) -> None:
+    shop = landed(tmp_path / "shop", broken)
+    found = kinds(shop.home)
+    assert sum(kind.rows for kind in found) == len(shop.quarantined())
+    assert [kind.rows for kind in found] == sorted((kind.rows for kind in found), reverse=True)
+    [dear] = [kind for kind in found if kind.reasons == "above_maximum $.properties.price"]
+    assert dear.event == "product_view" and dear.attempts == 1
+    assert f"{dear.first_seen:%Y-%m-%d}" == DAYS[0]
+
+
+def test_one_kind_in_detail_shows_lines_only_when_asked(tmp_path: Path, broken: Rules) -> None:
+    shop = landed(tmp_path / "shop", broken)
+    wanted = next(kind for kind in kinds(shop.home) if kind.event == "purchase")
+    found = detail(shop.home, wanted.fingerprint[:6])
+    assert found.kind == wanted and found.payloads == []
+    assert [(r["code"], r["path"], r["expected"], r["rows"]) for r in found.reasons] == [
+        ("below_minimum", "$.properties.quantity", "1", 1)
+    ]
+    assert [(source.partition("#")[0], rows) for source, rows, _ in found.places] == [("b.jsonl.gz", 1)]
+    assert '"quantity": 0' in detail(shop.home, wanted.fingerprint, payloads=3).payloads[0]
+
+
+@pytest.mark.parametrize(("prefix", "said"), [("zz", "nothing in quarantine begins"), ("", "kinds of failure begin")])
+def test_a_prefix_that_is_not_one_kind_is_refused(tmp_path: Path, broken: Rules, prefix: str, said: str) -> None:
+    shop = landed(tmp_path / "shop", broken)
+    with pytest.raises(InputError, match=said):
+        detail(shop.home, prefix)
+
+
+def test_the_diff_says_what_a_replay_would_do(tmp_path: Path, broken: Rules) -> None:
+    shop = landed(tmp_path / "shop", broken)
+    shop.consent(*(("u2", purpose, "denied", "2026-01-01T00:00:00Z") for purpose in BOTH))
+    before = state(shop)
+    found = replay.diff(shop.home, shop.ledger, RULES)
+    assert state(shop) == before
+    done = replay.replay(shop.home, shop.ledger, RULES)
+    rows = {now: sum(c.rows for c in found if c.now == now) for now in ("accepted", "suppressed")}
+    assert rows == {"accepted": done.accepted, "suppressed": done.suppressed}
+    assert sum(change.rows for change in found) == done.rows
+    assert sum(change.rows for change in found if change.was == change.now) == done.quarantined
+
+
+def test_discarded_lines_are_gone_and_why_is_recorded(tmp_path: Path, broken: Rules) -> None:
+    shop = landed(tmp_path / "shop", broken)
+    [wanted] = [kind for kind in kinds(shop.home) if kind.event == "purchase"]
+    others = [row for row in shop.quarantined() if row["fingerprint"] != wanted.fingerprint]
+    counts = state(shop)["files"]
+    assert replay.discard(shop.home, shop.ledger, wanted.fingerprint, "test traffic") == wanted.rows
+    assert shop.quarantined() == others and state(shop)["files"] == counts
+    assert shop.query("SELECT fingerprint, rows, reason FROM discards") == [
+        (wanted.fingerprint, wanted.rows, "test traffic")
+    ]
+    with pytest.raises(InputError, match="nothing in quarantine"):
+        replay.discard(shop.home, shop.ledger, wanted.fingerprint, "again")
+
+
+def test_staging_is_rebuilt_from_the_first_date_that_a_replay_touched(tmp_path: Path, broken: Rules) -> None:
+    shop = landed(tmp_path / "shop", broken)
+    con = open_engine(None, shop.home, threads=1, memory_limit="300MB")
+
+    def first_date() -> date:
+        as_of = datetime(2026, 3, 9, tzinfo=UTC)
+        found = prepare(con, shop.home, shop.ledger, PLAN, build="x", as_of=as_of, max_lateness_days=30).rebuild_from
+        mark_staged(con, "x")
+        return found
+
+    first_date()
+    assert first_date() == NOTHING_NEW
+    found = replay.replay(shop.home, shop.ledger, RULES)
+    assert first_date() == min(found.touched_dates)
+    assert first_date() == NOTHING_NEW
+    con.close()

@@ -1,0 +1,174 @@
+"""`zantara quarantine`: what failed, why, and the ways out of it.
+
+Belongs here: arguments and printing. Does not belong here: reading (tracking/quarantine.py) or judging (tracking/replay.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+from zantara_pipeline.settings import load_settings
+
+app = typer.Typer(help="Lines that failed, and the ways out.", no_args_is_help=True)
+AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
+Fingerprints = Annotated[
+    list[str] | None, typer.Argument(help="Kinds of failure, by the first letters of their fingerprints; none: all.")
+]
+
+
+@app.callback()
+def _group() -> None:
+    """Lines that failed, and the ways out."""
+
+
+@app.command("list")
+def list_kinds(as_json: AsJson = False) -> None:
+    """Every kind of failure with its lines: same event, same reasons, one fingerprint.
+
+    Example: zantara quarantine list
+    """
+    from zantara_pipeline.storage.home import Home
+    from zantara_pipeline.tracking.quarantine import kinds
+
+    found = kinds(Home(load_settings().home))
+    if as_json:
+        _print_json([asdict(kind) for kind in found])
+        return
+    for kind in found:
+        seen = (
+            f"{kind.first_seen:%Y-%m-%d} to {kind.last_seen:%Y-%m-%d}"
+            if kind.first_seen and kind.last_seen
+            else "no time"
+        )
+        print(f"{kind.fingerprint}  {kind.rows:>8,}  {kind.event or '(unreadable name)'}: {kind.reasons}  ({seen})")
+    print(f"{sum(kind.rows for kind in found):,} lines in quarantine, {len(found)} kinds of failure")
+
+
+@app.command("show")
+def show(
+    fingerprint: Annotated[str, typer.Argument(help="A kind of failure, by the first letters of its fingerprint.")],
+    payloads: Annotated[int, typer.Option(min=0, help="Print so many lines whole; they hold what people did.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """One kind of failure: what was expected, what was there, in which files.
+
+    Example: zantara quarantine show 0f3a --payloads 1
+    """
+    from zantara_pipeline.storage.home import Home
+    from zantara_pipeline.tracking.quarantine import detail
+
+    found = detail(Home(load_settings().home), fingerprint, payloads=payloads)
+    if as_json:
+        _print_json(asdict(found))
+        return
+    print(
+        f"{found.kind.rows:,} lines of {found.kind.event or '(unreadable name)'}, judged {found.kind.attempts} times at most"
+    )
+    for reason in found.reasons:
+        print(
+            f"  {reason['code']} {reason['path']}: expected {reason['expected']}, is {reason['actual_type']} ({reason['rows']:,})"
+        )
+    for source, rows, first in found.places:
+        print(f"  {source}: {rows:,} lines, the first is line {first}")
+    for payload in found.payloads:
+        print(payload)
+
+
+@app.command("diff")
+def diff(fingerprints: Fingerprints = None, as_json: AsJson = False) -> None:
+    """The verdicts that stand beside those of the plan as it is now. Nothing is written.
+
+    Example: zantara quarantine diff
+    """
+    from zantara_pipeline.tracking import replay as engine
+
+    found = _with_home(
+        lambda home, ledger, rules: engine.diff(home, ledger, rules, fingerprints=_whole(home, fingerprints))
+    )
+    if as_json:
+        _print_json([asdict(change) for change in found])
+        return
+    for change in found:
+        if change.was != change.now:
+            name = change.event or "(unreadable name)"
+            print(f"{change.fingerprint}  {change.rows:>8,}  {name}: {change.was} -> {change.now}")
+    same = sum(change.rows for change in found if change.was == change.now)
+    print(f"{sum(change.rows for change in found):,} lines judged again, {same:,} with the same verdict")
+
+
+@app.command("replay")
+def replay(
+    fingerprints: Fingerprints = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would become of them; write nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Judge quarantined lines by the plan as it is now; those that pass go where they belonged. May be repeated.
+
+    The next `zantara run` rebuilds the tables from the first received date that changed.
+
+    Example: zantara quarantine replay --dry-run
+    """
+    from zantara_pipeline.tracking import replay as engine
+
+    done = _with_home(
+        lambda home, ledger, rules: engine.replay(
+            home, ledger, rules, fingerprints=_whole(home, fingerprints), dry_run=dry_run
+        )
+    )
+    touched, copies = sorted(done.touched_dates), sorted(done.duplicate_dates)
+    if as_json:
+        _print_json(asdict(done) | {"touched_dates": touched, "duplicate_dates": copies, "dry_run": dry_run})
+        return
+    would = "would be" if dry_run else "are"
+    print(f"{done.rows:,} lines judged: {done.accepted:,} {would} accepted, {done.quarantined:,} fail again, "
+          f"{done.suppressed:,} have no consent any more and {would} dropped")  # fmt: skip
+    if touched:
+        print(f"received dates with new rows: {', '.join(map(str, touched))}")
+        print(f"dates that may hold copies of them: {', '.join(map(str, copies)) or 'none'}")
+        if not dry_run:
+            print("run `zantara run` to rebuild the tables from there")
+
+
+@app.command("discard")
+def discard(
+    fingerprint: Annotated[str, typer.Argument(help="A kind of failure, by the first letters of its fingerprint.")],
+    reason: Annotated[str, typer.Option(help="Why these lines are given up; it is recorded.")],
+) -> None:
+    """Remove the lines of one kind of failure for good. Counts stay; who reads them later finds the reason.
+
+    Example: zantara quarantine discard 0f3a --reason "test traffic of the new app"
+    """
+    from zantara_pipeline.tracking import replay as engine
+
+    rows = _with_home(lambda home, ledger, rules: engine.discard(home, ledger, _whole(home, [fingerprint])[0], reason))
+    print(f"{rows:,} lines removed")
+
+
+def _whole(home: Any, prefixes: list[str] | None) -> Any:
+    from zantara_pipeline.tracking.quarantine import fingerprints_of
+
+    return fingerprints_of(home, prefixes) if prefixes else None
+
+
+def _with_home(work: Callable[[Any, Any, Any], Any]) -> Any:
+    """Do something to the home while nobody else does."""
+    from zantara_pipeline.storage.home import Home, home_lock
+    from zantara_pipeline.storage.ledger import Ledger
+    from zantara_pipeline.tracking.plan import load_plan
+    from zantara_pipeline.tracking.verdict import Rules
+
+    settings = load_settings()
+    rules = Rules(load_plan(settings.contract_dirs), settings.late_after_hours, settings.max_lateness_days)
+    home = Home(settings.home).create()
+    with home_lock(home, "zantara quarantine"):
+        return work(home, Ledger(home.state / "ledger.db"), rules)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, default=lambda v: v.isoformat() if isinstance(v, datetime) else str(v)))

@@ -1,0 +1,122 @@
+"""Reading the quarantine: which kinds of failures lie in it, and the lines of one of them.
+
+Belongs here: questions that people ask. Does not belong here: changing anything (replay.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import duckdb
+
+from zantara_pipeline.errors import InputError
+from zantara_pipeline.storage.home import Home
+from zantara_pipeline.tracking.sql_checks import quote
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Lines that failed for the same reasons (same event, codes and paths)."""
+
+    fingerprint: str
+    event: str | None
+    reasons: str
+    rows: int
+    first_seen: datetime | None
+    last_seen: datetime | None
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Detail:
+    """One kind: its reasons with what was expected and what was there, where its lines are, and some of their text."""
+
+    kind: Kind
+    reasons: list[dict[str, Any]]
+    places: list[tuple[str, int, int]]
+    payloads: list[str]
+
+
+def kinds(home: Home) -> list[Kind]:
+    """All kinds of failures in quarantine, most lines first."""
+    with _lines(home) as con:
+        return (
+            [] if con is None else [Kind(*row) for row in con.execute(f"{_KINDS_SQL} ORDER BY rows DESC, 1").fetchall()]
+        )
+
+
+def fingerprints_of(home: Home, prefixes: Sequence[str]) -> list[str]:
+    """Whole fingerprints from their first letters.
+
+    Raises
+    ------
+    InputError : no kind of failure begins so, or several do.
+    """
+    known = [kind.fingerprint for kind in kinds(home)]
+    found = []
+    for prefix in prefixes:
+        matching = [name for name in known if name.startswith(prefix)]
+        if len(matching) != 1:
+            how = f"{len(matching)} kinds of failure begin" if matching else "nothing in quarantine begins"
+            todo = "give more of it" if matching else "see `zantara quarantine list`"
+            raise InputError(f"{how} with '{prefix}'", None, todo)
+        found += matching
+    return found
+
+
+def detail(home: Home, fingerprint: str, *, payloads: int = 0) -> Detail:
+    """One kind of failure.
+
+    Parameters
+    ----------
+    payloads : so many lines are given whole. They hold what people did; ask for them only to mend a sender.
+
+    Raises
+    ------
+    InputError : see `fingerprints_of`.
+    """
+    [fingerprint] = fingerprints_of(home, [fingerprint])
+    with _lines(home) as con:
+        assert con is not None  # the fingerprint was found there
+        found = con.execute(f"SELECT * FROM ({_KINDS_SQL}) WHERE fingerprint = ?", [fingerprint]).fetchall()
+        names = ("code", "path", "keyword", "expected", "actual_type", "rows")
+        reasons = [dict(zip(names, row, strict=True)) for row in con.execute(_REASONS_SQL, [fingerprint]).fetchall()]
+        places = con.execute(_PLACES_SQL, [fingerprint]).fetchall()
+        lines = con.execute(_PAYLOADS_SQL, [fingerprint, payloads]).fetchall()
+        return Detail(Kind(*found[0]), reasons, places, [row[0] for row in lines])
+
+
+@contextmanager
+def _lines(home: Home) -> Iterator[duckdb.DuckDBPyConnection | None]:
+    """A connection with the view `lines`, or None where the quarantine is empty."""
+    if not any(home.quarantine.glob("*/*.parquet")):
+        yield None
+        return
+    con = duckdb.connect()
+    try:
+        con.execute("SET TimeZone = 'UTC'")
+        files = quote(str(home.quarantine / "*" / "*.parquet"))
+        con.execute(f"CREATE VIEW lines AS SELECT * FROM read_parquet({files}, union_by_name = true)")
+        yield con
+    finally:
+        con.close()
+
+
+_KINDS_SQL = """
+    SELECT fingerprint, any_value(event) AS event,
+        any_value(list_aggregate(list_sort(list_transform(reasons, lambda r: r.code || ' ' || r.path)), 'string_agg', ', ')) AS reasons,
+        count(*) AS rows, min(first_seen) AS first_seen, max(first_seen) AS last_seen, max(attempts) AS attempts
+    FROM lines GROUP BY fingerprint
+"""
+_REASONS_SQL = """
+    SELECT r.code, r.path, r.keyword, r.expected, r.actual_type, count(*)
+    FROM (SELECT unnest(reasons) AS r FROM lines WHERE fingerprint = ?) GROUP BY ALL ORDER BY ALL
+"""
+_PLACES_SQL = """
+    SELECT source, count(*), min(line_no) FROM lines WHERE fingerprint = ? GROUP BY source ORDER BY 2 DESC, 1 LIMIT 20
+"""
+_PAYLOADS_SQL = "SELECT payload_raw FROM lines WHERE fingerprint = ? ORDER BY source, line_no LIMIT ?"

@@ -1,0 +1,334 @@
+"""Replay: quarantined lines are judged again, by the plan as it is now, and what passes goes where it belonged.
+
+A replay is one commit of the lake (commits.py): accepted rows keep their times, source and line, so that the tables end
+as if the line had never failed; lines that fail again stay in quarantine with the reasons of today; lines whose consent
+is gone since are dropped. Nothing is written when no line's fate changes, so a second replay changes nothing.
+
+Discarding is the other way out: the lines are removed, and that they were is recorded.
+
+Belongs here: choosing lines, judging them, recording what became of them. Does not belong here: the verdict (verdict.py),
+reading the quarantine for people (quarantine.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from zantara_pipeline.errors import InputError
+from zantara_pipeline.privacy.consent import utc_text
+from zantara_pipeline.storage.engine import open_engine
+from zantara_pipeline.storage.home import Home
+from zantara_pipeline.storage.ledger import Ledger
+from zantara_pipeline.tracking.batch import BatchWorker, FileCounts
+from zantara_pipeline.tracking.commits import move_in, recover, stage
+from zantara_pipeline.tracking.reader import BATCH_SCHEMA
+from zantara_pipeline.tracking.sql_checks import quote
+from zantara_pipeline.tracking.verdict import Rules
+
+BATCH_LINES = 50_000
+MEMORY = "300MB"
+_Reasons = Counter[tuple[str, str, str, str]]
+
+
+@dataclass
+class Replayed:
+    """What became of the lines chosen.
+
+    touched_dates : received dates with newly accepted rows.
+    duplicate_dates : further received dates that can hold copies of those events; downstream rebuilds both.
+    """
+
+    rows: int = 0
+    accepted: int = 0
+    suppressed: int = 0
+    quarantined: int = 0
+    touched_dates: set[date] = field(default_factory=set)
+    duplicate_dates: set[date] = field(default_factory=set)
+    written: bool = False
+
+
+def replay(
+    home: Home, ledger: Ledger, rules: Rules, *, fingerprints: Sequence[str] | None = None, dry_run: bool = False
+) -> Replayed:
+    """Judge quarantined lines again.
+
+    Parameters
+    ----------
+    fingerprints : kinds of failures to replay (quarantine.py lists them); None: all.
+    dry_run : say what would become of them, and write nothing.
+    """
+    recover(home, ledger)
+    with _Replay(home, ledger, rules, fingerprints) as work:
+        if not work.files:
+            return Replayed()
+        work.judge()
+        result = work.result()
+        if result.written and not dry_run:
+            work.commit(result)
+    return result
+
+
+@dataclass(frozen=True)
+class Change:
+    """How many lines of one kind of failure would come to what, judged by the plan as it is now.
+
+    was, now : reasons as "code path", joined; now may also be accepted or suppressed.
+    """
+
+    fingerprint: str
+    event: str | None
+    was: str
+    now: str
+    rows: int
+
+
+def diff(home: Home, ledger: Ledger, rules: Rules, *, fingerprints: Sequence[str] | None = None) -> list[Change]:
+    """The verdicts that stand in quarantine beside those of today; nothing is written."""
+    recover(home, ledger)
+    with _Replay(home, ledger, rules, fingerprints) as work:
+        if not work.files:
+            return []
+        work.judge()
+        return work.changes()
+
+
+def discard(home: Home, ledger: Ledger, fingerprint: str, reason: str) -> int:
+    """Give up the lines of one kind of failure: they are removed, their counts and the reason stay. Returns the lines.
+
+    Raises
+    ------
+    InputError : no such lines.
+    """
+    recover(home, ledger)
+    con = open_engine(None, home, threads=1, memory_limit=MEMORY)
+    try:
+        chosen = f"fingerprint = {quote(fingerprint)}"
+        files = _files_with(con, home, chosen)
+        if not files:
+            raise InputError(
+                f"nothing in quarantine has the fingerprint '{fingerprint}'", None, "see `zantara quarantine list`"
+            )
+        discard_id = hashlib.sha256("".join(["discard", *files]).encode()).hexdigest()[:16]
+        folder = home.incoming / discard_id
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        old = _quarantine(*(str(home.lake / name) for name in files))
+        rows = int(con.execute(f"SELECT count(*) FROM {old} WHERE {chosen}").fetchall()[0][0])
+        _write_rest(con, home, folder, files, chosen)
+    finally:
+        con.close()
+    with ledger.transaction() as db:
+        stage(db, discard_id, files)
+        now = utc_text(datetime.now(UTC))
+        db.execute(
+            "INSERT OR REPLACE INTO discards VALUES (?, ?, ?, ?, ?)", [discard_id, now, fingerprint, rows, reason]
+        )
+    move_in(home, ledger, discard_id)
+    return rows
+
+
+class _Replay:
+    """One replay on a worker's connection; leaves nothing behind unless it is committed."""
+
+    def __init__(self, home: Home, ledger: Ledger, rules: Rules, fingerprints: Sequence[str] | None) -> None:
+        self.home, self.ledger, self.rules = home, ledger, rules
+        self.worker = BatchWorker(home, ledger, rules, MEMORY)
+        self.con = self.worker.con
+        names = "" if fingerprints is None else f" AND fingerprint IN ({', '.join(map(quote, fingerprints)) or 'NULL'})"
+        self.chosen = f"status = 'open'{names}"
+        self.files = _files_with(self.con, home, self.chosen)
+        self.replay_id = hashlib.sha256("".join(self.files).encode()).hexdigest()[:16]
+        self.folder = home.incoming / self.replay_id
+        self.counts: dict[int, FileCounts] = {}
+        self.first_dates: dict[int, date] = {}
+        self.dates: set[date] = set()
+        self.sources: list[str] = []
+
+    def __enter__(self) -> _Replay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.worker.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _old(self) -> str:
+        return _quarantine(*(str(self.home.lake / name) for name in self.files))
+
+    def judge(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        query = f"SELECT DISTINCT source FROM {self._old()} WHERE {self.chosen} ORDER BY 1"
+        self.sources = [row[0] for row in self.con.execute(query).fetchall()]
+        self.worker.begin(self.folder, self.sources)
+        for part, (lines, attempts) in enumerate(self._lines()):
+            self.worker.failures.remember(attempts)
+            outcome = self.worker.take(part, lines)
+            for number, counts, first in outcome.counts:
+                self.counts.setdefault(number, FileCounts()).add(counts)
+                if first is not None:
+                    self.first_dates[number] = min(first, self.first_dates.get(number, first))
+            self.dates |= outcome.dates
+        self.worker.explain()
+
+    def _lines(self) -> Iterator[tuple[pa.Table, pa.Table]]:
+        """Chosen lines as batches for a judge, and beside them how often each was judged before."""
+        numbers = self.con.cursor()
+        numbers.execute("SET TimeZone = 'UTC'")
+        numbers.register("source_numbers", pa.table({"source": self.sources, "n": range(len(self.sources))}))
+        reader = numbers.sql(
+            f"SELECT n::INTEGER AS file_no, line_no, payload_raw || chr(10) AS line, attempts "
+            f"FROM {self._old()} JOIN source_numbers USING (source) WHERE {self.chosen}"
+        ).to_arrow_reader(BATCH_LINES)
+        for batch in reader:
+            table = pa.Table.from_batches([batch])
+            lines = table.select(["file_no", "line_no", "line"]).append_column(
+                "rendering", pa.nulls(len(table), pa.string())
+            )
+            yield lines.cast(BATCH_SCHEMA), table.select(["file_no", "line_no", "attempts"])
+        numbers.close()
+
+    def _again(self) -> str:
+        """The lines that failed again, as they were written beside."""
+        return _quarantine(str(self.folder / "quarantine" / "*" / "*.parquet"))
+
+    def _failed_again(self) -> bool:
+        return any((self.folder / "quarantine").glob("*/*.parquet"))
+
+    def result(self) -> Replayed:
+        total = FileCounts()
+        for counts in self.counts.values():
+            total.add(counts)
+        result = Replayed(total.rows_in, total.accepted, total.suppressed, total.quarantined, set(self.dates))
+        result.duplicate_dates = self._duplicate_dates()
+        result.written = total.quarantined < total.rows_in or self._reasons_changed()
+        return result
+
+    def _reasons_changed(self) -> bool:
+        same = self.con.execute(
+            f"SELECT count(*) FROM (SELECT * FROM {self._old()} WHERE {self.chosen}) "
+            f"SEMI JOIN {self._again()} AS a USING (source, line_no, fingerprint)"
+        ).fetchall()[0][0]
+        return bool(same < sum(counts.rows_in for counts in self.counts.values()))
+
+    def _duplicate_dates(self) -> set[date]:
+        """Accepted dates within the lateness window of a touched one: a copy lies nowhere else."""
+        window = timedelta(days=self.rules.max_lateness_days + 1)
+        held = {
+            date.fromisoformat(path.name.partition("=")[2]) for path in self.home.accepted.glob("*/received_date=*")
+        }
+        near = {day for day in held for touched in self.dates if abs(day - touched) <= window}
+        return near - self.dates
+
+    def changes(self) -> list[Change]:
+        again = f"SELECT source, line_no, {_SAID} AS now FROM {self._again()}" if self._failed_again() else _NO_VERDICT
+        taken = self.folder / "accepted"
+        if any(taken.glob("*/*/*.parquet")):
+            files = f"read_parquet({quote(str(taken / '*' / '*' / '*.parquet'))}, union_by_name = true)"
+            again += f" UNION ALL SELECT source, line_no, 'accepted' FROM {files}"
+        rows = self.con.execute(
+            f"SELECT fingerprint, event, {_SAID} AS was, coalesce(now, 'suppressed'), count(*) FROM "
+            f"(SELECT * FROM {self._old()} WHERE {self.chosen}) LEFT JOIN ({again}) USING (source, line_no) "
+            "GROUP BY ALL ORDER BY 5 DESC, 1, 4"
+        ).fetchall()
+        return [Change(*row) for row in rows]
+
+    def commit(self, result: Replayed) -> None:
+        _write_rest(self.con, self.home, self.folder, self.files, self.chosen)
+        before, after = self._reasons(self._old(), self.chosen), _Reasons()
+        if self._failed_again():
+            after = self._reasons(self._again(), "filename NOT LIKE '%-rest-%'")
+        with self.ledger.transaction() as db:
+            stage(db, self.replay_id, self.files)
+            for number, counts in self.counts.items():
+                _update_file(db, self.sources[number], counts, self.first_dates.get(number))
+            _update_reasons(db, before, after)
+            first = min(self.dates, default=None)
+            db.execute(
+                "INSERT OR REPLACE INTO replays VALUES (?, ?, ?, ?, ?, ?)",
+                [self.replay_id, utc_text(datetime.now(UTC)), result.rows, result.accepted, result.suppressed,
+                 first.isoformat() if first else None],
+            )  # fmt: skip
+        move_in(self.home, self.ledger, self.replay_id)
+
+    def _reasons(self, relation: str, condition: str) -> _Reasons:
+        rows = self.con.execute(
+            "SELECT source, coalesce(event, ''), reason.code, reason.path, count(DISTINCT line_no) FROM "
+            f"(SELECT source, event, line_no, unnest(reasons) AS reason FROM {relation} WHERE {condition}) GROUP BY ALL"
+        ).fetchall()
+        return Counter({tuple(key): count for *key, count in rows})
+
+
+_SAID = "list_aggregate(list_sort(list_transform(reasons, lambda r: r.code || ' ' || r.path)), 'string_agg', ', ')"
+_NO_VERDICT = "SELECT NULL::VARCHAR AS source, NULL::BIGINT AS line_no, NULL::VARCHAR AS now WHERE false"
+
+
+def _files_with(con: duckdb.DuckDBPyConnection, home: Home, chosen: str) -> list[str]:
+    """Quarantine files that hold chosen lines, relative to the lake."""
+    if not any(home.quarantine.glob("*/*.parquet")):
+        return []
+    everything = _quarantine(str(home.quarantine / "*" / "*.parquet"))
+    rows = con.execute(f"SELECT DISTINCT filename FROM {everything} WHERE {chosen} ORDER BY 1").fetchall()
+    return [Path(row[0]).relative_to(home.lake).as_posix() for row in rows]
+
+
+def _write_rest(con: duckdb.DuckDBPyConnection, home: Home, folder: Path, files: Sequence[str], chosen: str) -> None:
+    """Lines of replaced files that were not chosen are written again, below the folder of the commit."""
+    for number, name in enumerate(files):
+        target = folder / Path(name).with_name(f"{folder.name}-rest-{number}.parquet")
+        source = _quarantine(str(home.lake / name))
+        rest = f"SELECT * EXCLUDE (filename, received_date) FROM {source} WHERE NOT coalesce({chosen}, false)"
+        if con.execute(f"SELECT EXISTS ({rest})").fetchall() == [(True,)]:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            con.execute(f"COPY ({rest}) TO {quote(str(target))} (FORMAT parquet)")
+
+
+def _quarantine(*globs: str) -> str:
+    files = "[" + ", ".join(map(quote, globs)) + "]"
+    types = "{'received_date': DATE}"
+    return (
+        f"read_parquet({files}, filename = true, union_by_name = true, hive_partitioning = true, hive_types = {types})"
+    )
+
+
+def _update_file(db: sqlite3.Connection, source: str, moved: FileCounts, first: date | None) -> None:
+    """Lines leave `quarantined` of their file for where they are now."""
+    low, high = (None if m is None else utc_text(m) for m in (moved.min_received_at, moved.max_received_at))
+    values: dict[str, Any] = {
+        "accepted": moved.accepted, "suppressed": moved.suppressed, "unparsable": moved.unparsable, "late": moved.late,
+        "left": moved.accepted + moved.suppressed + moved.unparsable, "low": low, "high": high,
+        "first": first.isoformat() if first else None, "source": source,
+    }  # fmt: skip
+    db.execute(
+        """
+        UPDATE ingested_files SET accepted = accepted + :accepted, suppressed = suppressed + :suppressed,
+            unparsable = unparsable + :unparsable, late = late + :late, quarantined = quarantined - :left,
+            min_received_at = coalesce(min(min_received_at, :low), min_received_at, :low),
+            max_received_at = coalesce(max(max_received_at, :high), max_received_at, :high),
+            first_received_date = coalesce(min(first_received_date, :first), first_received_date, :first)
+        WHERE source = :source
+        """,
+        values,
+    )
+
+
+def _update_reasons(db: sqlite3.Connection, before: _Reasons, after: _Reasons) -> None:
+    for key in sorted(before.keys() | after.keys()):
+        source, event, code, path = key
+        [sha256] = db.execute("SELECT sha256 FROM ingested_files WHERE source = ?", [source]).fetchone()
+        db.execute(
+            "INSERT INTO quarantine_reasons VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (sha256, event, code, path) DO UPDATE SET rows = rows + excluded.rows",
+            [sha256, event, code, path, after[key] - before[key]],
+        )
+    db.execute("DELETE FROM quarantine_reasons WHERE rows <= 0")
