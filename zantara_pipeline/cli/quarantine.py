@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -19,6 +20,11 @@ app = typer.Typer(help="Lines that failed, and the ways out.", no_args_is_help=T
 AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 Fingerprints = Annotated[
     list[str] | None, typer.Argument(help="Kinds of failure, by the first letters of their fingerprints; none: all.")
+]
+
+
+FixesFile = Annotated[
+    Path | None, typer.Option("--fixes", help="YAML of fixes to do to the lines first.", metavar="<file>")
 ]
 
 
@@ -81,7 +87,7 @@ def show(
 
 
 @app.command("diff")
-def diff(fingerprints: Fingerprints = None, as_json: AsJson = False) -> None:
+def diff(fingerprints: Fingerprints = None, fixes: FixesFile = None, as_json: AsJson = False) -> None:
     """The verdicts that stand beside those of the plan as it is now. Nothing is written.
 
     Example: zantara quarantine diff
@@ -89,7 +95,9 @@ def diff(fingerprints: Fingerprints = None, as_json: AsJson = False) -> None:
     from zantara_pipeline.tracking import replay as engine
 
     found = _with_home(
-        lambda home, ledger, rules: engine.diff(home, ledger, rules, fingerprints=_whole(home, fingerprints))
+        lambda home, ledger, rules: engine.diff(
+            home, ledger, rules, fingerprints=_whole(home, fingerprints), fixes=_fixes(fixes)
+        )
     )
     if as_json:
         _print_json([asdict(change) for change in found])
@@ -105,6 +113,7 @@ def diff(fingerprints: Fingerprints = None, as_json: AsJson = False) -> None:
 @app.command("replay")
 def replay(
     fingerprints: Fingerprints = None,
+    fixes: FixesFile = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would become of them; write nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -118,7 +127,7 @@ def replay(
 
     done = _with_home(
         lambda home, ledger, rules: engine.replay(
-            home, ledger, rules, fingerprints=_whole(home, fingerprints), dry_run=dry_run
+            home, ledger, rules, fingerprints=_whole(home, fingerprints), fixes=_fixes(fixes), dry_run=dry_run
         )
     )
     touched, copies = sorted(done.touched_dates), sorted(done.duplicate_dates)
@@ -154,6 +163,12 @@ def _whole(home: Any, prefixes: list[str] | None) -> Any:
     from zantara_pipeline.tracking.quarantine import fingerprints_of
 
     return fingerprints_of(home, prefixes) if prefixes else None
+
+
+def _fixes(file: Path | None) -> Any:
+    from zantara_pipeline.tracking.fixes import load_fixes
+
+    return None if file is None else load_fixes(file)
 
 
 def _with_home(work: Callable[[Any, Any, Any], Any]) -> Any:

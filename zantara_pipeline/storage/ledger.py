@@ -47,9 +47,10 @@ CREATE TABLE IF NOT EXISTS ingest_commits (   -- write-ahead: what a batch of fi
 CREATE TABLE IF NOT EXISTS replaced_files (   -- files that a staged commit replaces, removed when it is moved in
     commit_id TEXT NOT NULL, path TEXT NOT NULL, PRIMARY KEY (commit_id, path)) WITHOUT ROWID;
 
-CREATE TABLE IF NOT EXISTS replays (          -- one replay of quarantined lines
+CREATE TABLE IF NOT EXISTS replays (          -- one replay of quarantined lines; fixes: what was done to them first, as JSON
     replay_id TEXT PRIMARY KEY, replayed_at TEXT NOT NULL, rows INTEGER NOT NULL, accepted INTEGER NOT NULL,
-    suppressed INTEGER NOT NULL, first_received_date TEXT);
+    suppressed INTEGER NOT NULL, first_received_date TEXT,
+    fixes TEXT);
 
 CREATE TABLE IF NOT EXISTS discards (         -- lines that somebody gave up, by kind of failure
     discard_id TEXT PRIMARY KEY, discarded_at TEXT NOT NULL, fingerprint TEXT NOT NULL, rows INTEGER NOT NULL,

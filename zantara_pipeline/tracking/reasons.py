@@ -41,12 +41,12 @@ class Failures:
         self.con, self.rules = con, rules
         self.held = 0
         con.execute(_EMPTY_SQL)
-        con.execute("CREATE TEMP TABLE earlier_attempts (row_id BIGINT, attempts INTEGER)")
+        con.execute("CREATE TEMP TABLE earlier_attempts (row_id BIGINT, attempts INTEGER, payload_raw VARCHAR)")
 
     def remember(self, attempts: pa.Table) -> None:
-        """How often lines were judged before (file_no, line_no, attempts), for those that are judged again."""
+        """Lines that are judged again (file_no, line_no, attempts, payload_raw): how often they were, and as they came."""
         self.con.register("arrow_attempts", attempts)
-        self.con.execute(f"INSERT INTO earlier_attempts SELECT {ROW_ID}, attempts FROM arrow_attempts")
+        self.con.execute(f"INSERT INTO earlier_attempts SELECT {ROW_ID}, attempts, payload_raw FROM arrow_attempts")
         self.con.unregister("arrow_attempts")
 
     def hold(self) -> None:
@@ -165,7 +165,7 @@ _QUARANTINE_SQL = f"""
     WITH named AS (
         SELECT f.row_id, {{reasons}}::{REASON_TYPE} AS reasons FROM failed f JOIN unknown_keys u USING (row_id)
     )
-    SELECT p.event_id, {{name}} AS event, rtrim(p.line, chr(10) || chr(13)) AS payload_raw, s.source, p.file_no, p.line_no,
+    SELECT p.event_id, {{name}} AS event, coalesce(a.payload_raw, rtrim(p.line, chr(10) || chr(13))) AS payload_raw, s.source, p.file_no, p.line_no,
         {{versions}} AS plan_version, n.reasons,
         md5(coalesce(p.event, '') || list_aggregate(list_sort(list_transform(n.reasons, lambda r: r.code || r.path)), 'string_agg', ' ')) AS fingerprint,
         coalesce(p.received_at, p.stated_received_at) AS first_seen, coalesce(a.attempts, 0)::INTEGER + 1 AS attempts, 'open' AS status,

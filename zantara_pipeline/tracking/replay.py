@@ -32,6 +32,7 @@ from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
 from zantara_pipeline.tracking.batch import BatchWorker, FileCounts
 from zantara_pipeline.tracking.commits import move_in, recover, stage
+from zantara_pipeline.tracking.fixes import Fixes
 from zantara_pipeline.tracking.reader import BATCH_SCHEMA
 from zantara_pipeline.tracking.sql_checks import quote
 from zantara_pipeline.tracking.verdict import Rules
@@ -59,17 +60,24 @@ class Replayed:
 
 
 def replay(
-    home: Home, ledger: Ledger, rules: Rules, *, fingerprints: Sequence[str] | None = None, dry_run: bool = False
+    home: Home,
+    ledger: Ledger,
+    rules: Rules,
+    *,
+    fingerprints: Sequence[str] | None = None,
+    fixes: Fixes | None = None,
+    dry_run: bool = False,
 ) -> Replayed:
     """Judge quarantined lines again.
 
     Parameters
     ----------
     fingerprints : kinds of failures to replay (quarantine.py lists them); None: all.
+    fixes : done to the lines before they are judged; a line that fails again stays as it came.
     dry_run : say what would become of them, and write nothing.
     """
     recover(home, ledger)
-    with _Replay(home, ledger, rules, fingerprints) as work:
+    with _Replay(home, ledger, rules, fingerprints, fixes) as work:
         if not work.files:
             return Replayed()
         work.judge()
@@ -93,10 +101,17 @@ class Change:
     rows: int
 
 
-def diff(home: Home, ledger: Ledger, rules: Rules, *, fingerprints: Sequence[str] | None = None) -> list[Change]:
+def diff(
+    home: Home,
+    ledger: Ledger,
+    rules: Rules,
+    *,
+    fingerprints: Sequence[str] | None = None,
+    fixes: Fixes | None = None,
+) -> list[Change]:
     """The verdicts that stand in quarantine beside those of today; nothing is written."""
     recover(home, ledger)
-    with _Replay(home, ledger, rules, fingerprints) as work:
+    with _Replay(home, ledger, rules, fingerprints, fixes) as work:
         if not work.files:
             return []
         work.judge()
@@ -141,8 +156,10 @@ def discard(home: Home, ledger: Ledger, fingerprint: str, reason: str) -> int:
 class _Replay:
     """One replay on a worker's connection; leaves nothing behind unless it is committed."""
 
-    def __init__(self, home: Home, ledger: Ledger, rules: Rules, fingerprints: Sequence[str] | None) -> None:
-        self.home, self.ledger, self.rules = home, ledger, rules
+    def __init__(
+        self, home: Home, ledger: Ledger, rules: Rules, fingerprints: Sequence[str] | None, fixes: Fixes | None
+    ) -> None:
+        self.home, self.ledger, self.rules, self.fixes = home, ledger, rules, fixes
         self.worker = BatchWorker(home, ledger, rules, MEMORY)
         self.con = self.worker.con
         names = "" if fingerprints is None else f" AND fingerprint IN ({', '.join(map(quote, fingerprints)) or 'NULL'})"
@@ -187,16 +204,21 @@ class _Replay:
         numbers.execute("SET TimeZone = 'UTC'")
         numbers.register("source_numbers", pa.table({"source": self.sources, "n": range(len(self.sources))}))
         reader = numbers.sql(
-            f"SELECT n::INTEGER AS file_no, line_no, payload_raw || chr(10) AS line, attempts "
+            f"SELECT n::INTEGER AS file_no, line_no, payload_raw, event, fingerprint, attempts "
             f"FROM {self._old()} JOIN source_numbers USING (source) WHERE {self.chosen}"
         ).to_arrow_reader(BATCH_LINES)
         for batch in reader:
             table = pa.Table.from_batches([batch])
-            lines = table.select(["file_no", "line_no", "line"]).append_column(
-                "rendering", pa.nulls(len(table), pa.string())
-            )
-            yield lines.cast(BATCH_SCHEMA), table.select(["file_no", "line_no", "attempts"])
+            nothing = pa.nulls(len(table), pa.string())
+            lines = [table.column("file_no"), table.column("line_no"), self._fixed(table), nothing]
+            yield pa.table(lines, schema=BATCH_SCHEMA), table.select(["file_no", "line_no", "attempts", "payload_raw"])
         numbers.close()
+
+    def _fixed(self, table: pa.Table) -> pa.Array | pa.ChunkedArray:
+        if self.fixes is None:
+            return table.column("payload_raw")
+        rows = zip(*(table.column(name).to_pylist() for name in ("payload_raw", "event", "fingerprint")), strict=True)
+        return pa.array([self.fixes.apply(*row) for row in rows], pa.string())
 
     def _again(self) -> str:
         """The lines that failed again, as they were written beside."""
@@ -254,10 +276,11 @@ class _Replay:
                 _update_file(db, self.sources[number], counts, self.first_dates.get(number))
             _update_reasons(db, before, after)
             first = min(self.dates, default=None)
+            fixes = self.fixes.model_dump_json() if self.fixes else None
             db.execute(
-                "INSERT OR REPLACE INTO replays VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO replays VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [self.replay_id, utc_text(datetime.now(UTC)), result.rows, result.accepted, result.suppressed,
-                 first.isoformat() if first else None],
+                 first.isoformat() if first else None, fixes],
             )  # fmt: skip
         move_in(self.home, self.ledger, self.replay_id)
 

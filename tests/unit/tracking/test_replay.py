@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from zantara_pipeline.errors import InputError
 from zantara_pipeline.storage.engine import open_engine
 from zantara_pipeline.storage.ledger import Ledger
 from zantara_pipeline.tracking import commits, replay
+from zantara_pipeline.tracking.fixes import Fixes, load_fixes
 from zantara_pipeline.tracking.plan import load_plan
 from zantara_pipeline.tracking.quarantine import detail, kinds
 from zantara_pipeline.tracking.replay import Replayed
@@ -251,3 +253,62 @@ def test_staging_is_rebuilt_from_the_first_date_that_a_replay_touched(tmp_path: 
     assert first_date() == min(found.touched_dates)
     assert first_date() == NOTHING_NEW
     con.close()
+
+
+def fixes(tmp_path: Path, *entries: dict[str, Any]) -> Fixes:
+    path = tmp_path / "fixes.yaml"
+    path.write_text(
+        yaml.safe_dump({"version": "1-0-0", "owner": "a@b.c", "reason": "release 4.5", "fixes": list(entries)})
+    )
+    return load_fixes(path)
+
+
+def test_fixed_lines_are_accepted_and_the_others_stay_as_they_came(tmp_path: Path) -> None:
+    shop = landed(tmp_path / "shop", RULES)
+    payloads = {row["payload_raw"] for row in shop.quarantined()}
+    mend = fixes(
+        tmp_path, {"event": "product_view", "cast": {"price": "number"}}, {"event": "purchase", "drop": ["order_id"]}
+    )
+    said = replay.diff(shop.home, shop.ledger, RULES, fixes=mend)
+    done = replay.replay(shop.home, shop.ledger, RULES, fixes=mend)
+    assert done.accepted == sum(change.rows for change in said if change.now == "accepted") == 3
+    assert {str(row["price"]) for row in shop.accepted() if row["event_id"] in ("v3", "v7", "v11")} == {"7.0000"}
+    [left] = shop.quarantined()
+    assert left["event"] == "purchase" and left["payload_raw"] in payloads and left["attempts"] == 2
+    assert "release 4.5" in shop.query("SELECT fixes FROM replays")[0][0]
+
+
+@pytest.mark.parametrize(
+    ("fix", "before", "after"),
+    [
+        ({"rename": {"prize": "price"}}, {"prize": 5}, {"price": 5}),
+        ({"rename": {"prize": "price"}}, {"prize": 5, "price": 6}, {"prize": 5, "price": 6}),
+        ({"cast": {"price": "number"}}, {"price": "9.50"}, {"price": 9.5}),
+        ({"cast": {"price": "number"}}, {"price": "nan"}, {"price": "nan"}),
+        ({"cast": {"price": "number"}}, {"price": "1_000"}, {"price": "1_000"}),
+        ({"cast": {"price": "number"}}, {"price": "NaN"}, {"price": "NaN"}),
+        ({"cast": {"quantity": "integer"}}, {"quantity": "2"}, {"quantity": 2}),
+        ({"cast": {"quantity": "integer"}}, {"quantity": 2.0}, {"quantity": 2}),
+        ({"cast": {"quantity": "integer"}}, {"quantity": "2.5"}, {"quantity": "2.5"}),
+        ({"cast": {"quantity": "integer"}}, {"quantity": True}, {"quantity": True}),
+        ({"cast": {"product_id": "string"}}, {"product_id": 17}, {"product_id": "17"}),
+        ({"cast": {"product_id": "string"}}, {"product_id": None}, {"product_id": None}),
+        ({"cast": {"gift": "boolean"}}, {"gift": "TRUE"}, {"gift": True}),
+        ({"cast": {"gift": "boolean"}}, {"gift": "maybe"}, {"gift": "maybe"}),
+        ({"default": {"currency": "EUR"}}, {"currency": None}, {"currency": "EUR"}),
+        ({"default": {"currency": "EUR"}}, {"currency": "USD"}, {"currency": "USD"}),
+        ({"drop": ["colour"]}, {"colour": 1, "price": 2}, {"price": 2}),
+        ({"rename": {"a": "b"}, "cast": {"b": "integer"}, "default": {"c": 1}, "drop": ["b"]}, {"a": "1"}, {"c": 1}),
+    ],
+)
+def test_one_fix(tmp_path: Path, fix: dict[str, Any], before: dict[str, Any], after: dict[str, Any]) -> None:
+    found = fixes(tmp_path, {"event": "e"} | fix)
+    line = json.dumps({"event": "e", "event_id": "1", "properties": before})
+    assert json.loads(found.apply(line, "e", "f"))["properties"] == after
+    assert found.apply(line, "other", "f") == line
+    assert fixes(tmp_path, {"event": "e", "fingerprint": "g"} | fix).apply(line, "e", "f") == line
+
+
+def test_a_fix_that_changes_nothing_is_refused_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"fixes.yaml:\d+.*changes nothing"):
+        fixes(tmp_path, {"event": "e"})
