@@ -167,6 +167,7 @@ class _Replay:
         self.files = _files_with(self.con, home, self.chosen)
         self.replay_id = hashlib.sha256("".join(self.files).encode()).hexdigest()[:16]
         self.folder = home.incoming / self.replay_id
+        self.staged = False
         self.counts: dict[int, FileCounts] = {}
         self.first_dates: dict[int, date] = {}
         self.dates: set[date] = set()
@@ -177,7 +178,8 @@ class _Replay:
 
     def __exit__(self, *_: object) -> None:
         self.worker.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if not self.staged:  # what is staged counts already: its files are moved in by `recover`, even after an error
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _old(self) -> str:
         return _quarantine(*(str(self.home.lake / name) for name in self.files))
@@ -270,6 +272,7 @@ class _Replay:
         before, after = self._reasons(self._old(), self.chosen), _Reasons()
         if self._failed_again():
             after = self._reasons(self._again(), "filename NOT LIKE '%-rest-%'")
+        self.staged = True  # before the transaction: an interrupt just after its end must find the files kept
         with self.ledger.transaction() as db:
             stage(db, self.replay_id, self.files)
             for number, counts in self.counts.items():

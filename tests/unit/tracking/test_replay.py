@@ -167,7 +167,6 @@ def test_a_killed_replay_is_finished_or_never_was(
             patch.setattr(replay, "_update_reasons", kill)
         elif moment == "staged":
             patch.setattr(replay, "move_in", kill)
-            patch.setattr(replay.shutil, "rmtree", lambda *_, **__: None)
         else:
             patch.setattr(commits.shutil, "rmtree", kill)
         with pytest.raises(Killed):
