@@ -24,6 +24,22 @@ from zantara_pipeline.tracking.verdict import Rules
 
 PLAN = load_plan((PACKAGED,))
 RULES = Rules(PLAN, late_after_hours=24, max_lateness_days=30)
+# The example of the requirements (section 3, Behavioural Tracking), word for word.
+REQUIRED_ENTRY = """
+{
+  "event": "product_view",
+  "description": "User views a product detail page",
+  "properties": {
+    "product_id": "string",
+    "category": "string",
+    "price": "number",
+    "currency": "string"
+  },
+  "context": ["user", "session", "device"],
+  "owner": "growth-data@company.com",
+  "platforms": ["web", "ios", "android"]
+}
+"""
 BOTH = {"analytics": True, "personalization": True}
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from event_lines import REQUIRED_ENTRY
 
 from zantara_pipeline.alerts import load_alerts_config
 from zantara_pipeline.contracts_io import PACKAGED, load_yaml, overlay_files
@@ -25,22 +26,7 @@ EVENTS = {
     "item_tag", "recommendation_exposed", "recommendation_clicked", "experiment_exposed",
 }  # fmt: skip
 
-# The example of the requirements (section 3, Behavioural Tracking), word for word.
-REQUIRED_EXAMPLE = json.loads("""
-{
-  "event": "product_view",
-  "description": "User views a product detail page",
-  "properties": {
-    "product_id": "string",
-    "category": "string",
-    "price": "number",
-    "currency": "string"
-  },
-  "context": ["user", "session", "device"],
-  "owner": "growth-data@company.com",
-  "platforms": ["web", "ios", "android"]
-}
-""")
+REQUIRED_EXAMPLE = json.loads(REQUIRED_ENTRY)
 
 Loader = Callable[[Sequence[Path]], Any]
 # one file of each kind, and what loads it over packaged contracts and an overlay

@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
 from zantara_pipeline.contracts_io import parse_contract
 from zantara_pipeline.tracking.plan import Contract
@@ -31,7 +31,7 @@ class Fix(Contract):
     fingerprint: str | None = None
     rename: dict[str, str] = Field(default_factory=dict)
     cast: dict[str, Literal["string", "number", "integer", "boolean"]] = Field(default_factory=dict)
-    default: dict[str, Any] = Field(default_factory=dict)
+    default: dict[str, str | bool | int | FiniteFloat] = Field(default_factory=dict)
     drop: tuple[str, ...] = ()
 
     @model_validator(mode="after")

@@ -198,7 +198,7 @@ def _parse_sql(rules: Rules) -> str:
                 hash(types, len(keys[1]), len(keys[2])) AS shape_hash,
                 {_time("timestamp")} AS occurred_at, {_time("received_at")} AS stated_received_at{says}
             FROM heard
-)
+        )
         SELECT * EXCLUDE (texts, timestamp_text, received_at_text, shape_hash), hash(shape_hash, event) AS shape_key{consents},
             {_category(plan)} AS category,
             {_values_pass(plan)} AS values_pass,

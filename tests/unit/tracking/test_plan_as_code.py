@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from event_lines import Shop, event
+from event_lines import REQUIRED_ENTRY, Shop, event
 
 from zantara_pipeline.contracts_io import PACKAGED
 from zantara_pipeline.errors import InputError
@@ -36,23 +36,6 @@ COMPLETE: dict[str, Any] = {
     "sla": {"max_reject_pct": 5},
     "uses": ["nobody yet"],
 }
-
-# The example of the requirements (section 3, Behavioural Tracking), word for word.
-REQUIRED_EXAMPLE = """
-{
-  "event": "product_view",
-  "description": "User views a product detail page",
-  "properties": {
-    "product_id": "string",
-    "category": "string",
-    "price": "number",
-    "currency": "string"
-  },
-  "context": ["user", "session", "device"],
-  "owner": "growth-data@company.com",
-  "platforms": ["web", "ios", "android"]
-}
-"""
 
 
 def folder(root: Path, *entries: dict[str, Any]) -> Path:
@@ -139,12 +122,12 @@ def test_a_plan_that_cannot_be_read_is_one_error_with_its_line(tmp_path: Path) -
 
 def test_the_entry_of_the_requirements_is_imported_as_it_stands(tmp_path: Path) -> None:
     file = tmp_path / "entry.json"
-    file.write_text(REQUIRED_EXAMPLE)
+    file.write_text(REQUIRED_ENTRY)
     out = folder(tmp_path / "out")
     [path] = write_events(read_foreign_plan(file), out / "tracking_plan")
     written = yaml.safe_load(path.read_text())
     assert written["context"] == ["user", "session", "device"]
-    assert {name: p["type"] for name, p in written["properties"].items()} == json.loads(REQUIRED_EXAMPLE)["properties"]
+    assert {name: p["type"] for name, p in written["properties"].items()} == json.loads(REQUIRED_ENTRY)["properties"]
     missing = {f.message.split("'")[1] for f in lint([out], threads=1) if "is missing" in f.message}
     assert missing == {"purpose", "consent_category", "lawful_basis", "retention_days", "qa_steps", "sla", "uses"}
     with pytest.raises(InputError, match="is there already"):

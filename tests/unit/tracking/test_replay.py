@@ -311,3 +311,9 @@ def test_one_fix(tmp_path: Path, fix: dict[str, Any], before: dict[str, Any], af
 def test_a_fix_that_changes_nothing_is_refused_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"fixes.yaml:\d+.*changes nothing"):
         fixes(tmp_path, {"event": "e"})
+
+
+@pytest.mark.parametrize("value", [date(2026, 1, 1), float("nan"), [1]])
+def test_a_default_that_json_cannot_carry_is_refused(tmp_path: Path, value: Any) -> None:
+    with pytest.raises(InputError, match=r"fixes.yaml:\d+"):
+        fixes(tmp_path, {"event": "e", "default": {"x": value}})
