@@ -26,6 +26,10 @@ from zantara_pipeline.tracking.plan import TrackingPlan
 from zantara_pipeline.tracking.sql_checks import quote
 
 
+# Rows held of a commit's batches, about 100 bytes each; a batch of 48 MB has 22,000 where people come back often.
+MOST_HELD_WORDS = 500_000
+
+
 @dataclass(frozen=True)
 class Heard:
     """What one batch says of consent.
@@ -46,12 +50,18 @@ def heard_in_batch(con: duckdb.DuckDBPyConnection, purposes: Sequence[str]) -> H
 
 
 class ObservedConsent:
-    """Collects over the batches of one commit, in their order."""
+    """Collects over the batches of one commit, in their order.
+
+    Batches are held and taken together: what they change is found in a dozen statements however many they are.
+    """
 
     def __init__(self, home: Home, ledger: Ledger, plan: TrackingPlan) -> None:
         self.ledger = ledger
         self.con = open_engine(None, home, threads=1, memory_limit="300MB")
         self.con.execute(_TABLES_SQL)
+        self._held: list[Heard] = []
+        self._join = _joined_words_sql(plan.purposes)
+        self._mixed = " UNION ALL ".join(_both_words_sql(purpose) for purpose in plan.purposes)
         self._seen = _SEEN_SQL.format(latest=" UNION ALL ".join(_latest_sql(purpose) for purpose in plan.purposes))
         self._says = " UNION ALL ".join(_says_sql(purpose) for purpose in plan.purposes)
 
@@ -59,9 +69,20 @@ class ObservedConsent:
         self.con.close()
 
     def add(self, heard: Heard) -> None:
-        """Find what a batch changes, and let the next batch of the commit know it."""
-        self.con.register("batch_words", heard.words)
-        self.con.register("batch_mixed", heard.mixed)
+        """What one batch says; it is known at the latest when `save` is called."""
+        self._held.append(heard)
+        if sum(held.words.num_rows + held.mixed.num_rows for held in self._held) > MOST_HELD_WORDS:
+            self._take_held()
+
+    def _take_held(self) -> None:
+        """Find what the held batches change, and let the next ones of the commit know it."""
+        if not self._held:
+            return
+        self.con.register("held_words", pa.concat_tables(held.words for held in self._held))
+        self.con.register("held_mixed", pa.concat_tables(held.mixed for held in self._held))
+        self._held = []
+        self.con.execute(self._join)
+        self.con.execute(f"CREATE OR REPLACE TEMP TABLE batch_mixed AS FROM held_mixed UNION ALL {self._mixed}")
         self._recall()
         self.con.execute(_HEARD_SQL.format(says=self._says))
         self.con.execute(_CHANGES_SQL)
@@ -81,6 +102,7 @@ class ObservedConsent:
 
     def save(self, db: sqlite3.Connection) -> None:
         """Write changes and latest words in the commit's own transaction."""
+        self._take_held()
         changes = "SELECT user_id, purpose, status, {time} FROM observed_changes".format(
             time=_TEXT.format("effective_from")
         )
@@ -116,6 +138,31 @@ def _summary_sql(purposes: Sequence[str]) -> str:
         SELECT uid AS user_id{columns} FROM parsed
         WHERE uid IS NOT NULL AND occurred_at IS NOT NULL AND stage <> 'unparsable' GROUP BY uid
     """
+
+
+def _joined_words_sql(purposes: Sequence[str]) -> str:
+    """`batch_words` of several batches: one row a person again."""
+    columns = "".join(
+        f", min(first_{p}) AS first_{p}, max(last_{p}) AS last_{p}, bool_or(yes_{p}) AS yes_{p}, bool_or(no_{p}) AS no_{p}"
+        for p in purposes
+    )
+    return f"CREATE OR REPLACE TEMP TABLE batch_words AS SELECT user_id{columns} FROM held_words GROUP BY user_id"
+
+
+def _both_words_sql(purpose: str) -> str:
+    """First and last words of those who said one thing in one batch and the other in another.
+
+    (Who says both in one batch is in that batch's `mixed` already.)
+    """
+    one_word = (
+        f"FROM held_words h SEMI JOIN batch_words b ON b.user_id = h.user_id AND b.yes_{purpose} AND b.no_{purpose} "
+        f"WHERE h.first_{purpose} IS NOT NULL AND NOT (h.yes_{purpose} AND h.no_{purpose})"
+    )
+    status = f"CASE WHEN yes_{purpose} THEN 'granted' ELSE 'denied' END"
+    return (
+        f"SELECT user_id, {quote(purpose)}, {status}, first_{purpose} {one_word} "
+        f"UNION ALL SELECT user_id, {quote(purpose)}, {status}, last_{purpose} {one_word} AND last_{purpose} <> first_{purpose}"
+    )
 
 
 def _mixed_sql(purpose: str) -> str:

@@ -15,17 +15,17 @@ import pyarrow as pa
 
 from zantara_pipeline.tracking.plan import EventPlan, TrackingPlan
 from zantara_pipeline.tracking.shapes import ENVELOPE
-from zantara_pipeline.tracking.sql_checks import quote
+from zantara_pipeline.tracking.sql_checks import compile_checks, quote
 from zantara_pipeline.tracking.verdict import (
     LINES,
     REASON_TYPE,
     ROW_ID,
     Rules,
+    range_rules,
     reason_sql,
     sql_list,
     time_rules,
     typed_value,
-    value_rules,
 )
 
 _KEY_NAME = r"[A-Za-z_][A-Za-z0-9_.-]{0,63}"
@@ -76,7 +76,7 @@ def _value_reasons_sql(event: EventPlan) -> str:
     found = ", ".join(
         f"CASE WHEN NOT coalesce({rule.passes}, true) THEN "
         f"{reason_sql(rule.code, rule.path, rule.keyword, rule.expected, _json_type(event, rule.path))} END"
-        for rule in value_rules(event, lambda name: f'"{name}"', "t")
+        for rule in [*range_rules(event, '"{}"'.format, "t"), *compile_checks(event)]
     )
     return f"""
         WITH texts AS (

@@ -19,6 +19,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from zantara_pipeline.tracking.plain_lines import PlainLines, value_column
 from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, SQL_TYPES, EventPlan, TrackingPlan
 from zantara_pipeline.tracking.shapes import (
     ENVELOPE,
@@ -72,13 +73,17 @@ class Judge:
         self.con, self.rules = con, rules
         con.execute(f"CREATE TEMP TABLE bad_shapes (shape_key UBIGINT, reasons {REASON_TYPE})")
         self.forget_users()
+        self._plain = PlainLines(rules.plan)
         self._parse_sql = _parse_sql(rules)
         self._shapes: dict[int, list[Reason]] = {}
 
     def load(self, lines: pa.Table) -> pa.Array:
         """Parse a batch (reader.BATCH_SCHEMA); returns the user ids whose consent statements were not asked for yet."""
-        self.con.register("arrow_lines", lines)
+        read = self._plain.read(lines)
+        for name, table in (("arrow_lines", lines), ("arrow_plain", read.plain), ("arrow_others", read.others)):
+            self.con.register(name, table)
         self.con.execute(self._parse_sql)
+        self.con.unregister("arrow_plain")
         self._refuse_lax_json()
         self.con.execute(_NEW_USERS_SQL)
         self.con.execute("INSERT INTO known_users SELECT user_id FROM new_users")
@@ -115,7 +120,7 @@ class Judge:
     def _judge_shapes(self) -> None:
         """One structural verdict per distinct shape: the types of one sample row stand for all rows of the shape."""
         seen = self.con.execute(
-            "SELECT shape_key, min(row_id) FROM parsed WHERE stage = 'accepted' GROUP BY shape_key"
+            "SELECT shape_key, min(row_id) FROM parsed WHERE stage = 'accepted' AND shape_key IS NOT NULL GROUP BY shape_key"
         ).fetchall()
         new = [row_id for key, row_id in seen if key not in self._shapes]
         if new:
@@ -150,35 +155,58 @@ def sql_list(items: Sequence[str]) -> str:
 
 
 def _parse_sql(rules: Rules) -> str:
-    """One table from lines: shape hash, every declared value, whether values pass, consent, times, the first stages.
+    """One table from lines: every declared value, whether values pass, consent, times, the first stages.
 
-    Consent is read right after parsing. Denied wins over granted, wherever it was said.
+    Plain lines come read (plain_lines.py); the engine reads the others. Consent is read right after parsing. Denied
+    wins over granted, wherever it was said.
     """
     plan, purposes = rules.plan, rules.plan.purposes
+    consents = "".join(f", event_consent_{p} AS consent_{p}" for p in purposes)
+    granted = " ".join(f"WHEN {quote(p)} THEN event_consent_{p}" for p in purposes)
+    return f"""
+        CREATE OR REPLACE TEMP TABLE parsed AS
+        WITH {_others_sql(plan)}, plain AS (
+            SELECT * REPLACE (event::VARCHAR AS event), {ROW_ID} AS row_id, false AS lax, true AS is_object, user_id AS uid,
+                NULL::UBIGINT AS shape_key, true AS ranges_pass, false AS timestamp_wrong, false AS received_at_wrong,
+                stated_received_at IS NULL AS received_at_missing
+            FROM arrow_plain
+        ), named AS (FROM plain UNION ALL BY NAME FROM others)
+        SELECT * EXCLUDE (ranges_pass){consents},
+            {_category(plan)} AS category,
+            ranges_pass AND {_checks_pass(plan)} AS values_pass,
+            coalesce(stated_received_at, occurred_at) AS received_at, {_DAY_OF_RECEIPT} AS received_date,
+            coalesce({_LATENESS} > {rules.late_after_hours * _HOUR}, false) AS is_late,
+            {_time_problem(rules)} AS time_problem,
+            CASE WHEN NOT is_object THEN 'unparsable'
+                WHEN NOT CASE category {granted} ELSE false END THEN 'suppressed'
+                ELSE 'accepted' END AS stage
+        FROM named
+    """
+
+
+def _others_sql(plan: TrackingPlan) -> str:
+    """Common table expressions: `others`, the lines that are not plain, read by the engine's JSON functions."""
     texts = ("event_id", "event", "timestamp", "received_at", *ENVELOPE_STRINGS)
     envelope: dict[str, Any] = dict.fromkeys(texts, "VARCHAR")
     envelope["context"] = dict.fromkeys(CONTEXT_KEYS, "VARCHAR")
-    envelope["consent"] = dict.fromkeys(purposes, "VARCHAR")
+    envelope["consent"] = dict.fromkeys(plan.purposes, "VARCHAR")
     envelope["properties"] = dict.fromkeys(declared_properties(plan), "VARCHAR") or "JSON"
     paths = sql_list(declared_paths(plan))
-    said = " + ".join(f"(types[{_index(plan, f'$.consent.{p}')}] IS NOT NULL)::INTEGER" for p in purposes)
+    said = " + ".join(f"(types[{_index(plan, f'$.consent.{p}')}] IS NOT NULL)::INTEGER" for p in plan.purposes)
     says = "".join(
         f", coalesce(types[{i}] = 'BOOLEAN', false) AS says_{p}, "
         f"coalesce(types[{i}] = 'BOOLEAN' AND e.consent.{p} = 'true' AND NOT says_twice, false) "
         f"AS event_consent_{p}"
-        for p, i in ((p, _index(plan, f"$.consent.{p}")) for p in purposes)
+        for p, i in ((p, _index(plan, f"$.consent.{p}")) for p in plan.purposes)
     )
-    consents = "".join(f", event_consent_{p} AS consent_{p}" for p in purposes)
-    granted = " ".join(f"WHEN {quote(p)} THEN event_consent_{p}" for p in purposes)
     flat = "".join(f", e.{name} AS {name}" for name in ("event_id", *ENVELOPE_STRINGS))
     flat += "".join(f", e.context.{name} AS {name}" for name in CONTEXT_KEYS)
     return f"""
-        CREATE OR REPLACE TEMP TABLE parsed AS
-        WITH objects AS (
+        objects AS (
             SELECT file_no, line_no, line, {ROW_ID} AS row_id,
                 rendering IS NULL AND (starts_with(line, '{{') OR starts_with(ltrim(line, ' ' || chr(9) || chr(13)), '{{'))
                     AND json_valid(line) AS is_object
-            FROM arrow_lines
+            FROM arrow_others
         ), whole AS (
             SELECT * EXCLUDE (line), CASE WHEN is_object THEN line ELSE '{{}}' END AS text FROM objects
         ), read AS (
@@ -190,7 +218,7 @@ def _parse_sql(rules: Rules) -> str:
             SELECT *, coalesce(CASE WHEN len(keys[3]) > {said}
                 THEN len(list_distinct(keys[3])) < len(keys[3]) END, false) AS says_twice
             FROM read
-        ), named AS (
+        ), typed AS (
             SELECT row_id, file_no, line_no, lax, is_object{flat}{_typed_values(plan)},
                 e.properties AS texts, e.timestamp AS timestamp_text, e.received_at AS received_at_text,
                 CASE WHEN types[{ENVELOPE.index("user_id") + 1}] = 'VARCHAR' THEN e.user_id END AS uid,
@@ -198,19 +226,13 @@ def _parse_sql(rules: Rules) -> str:
                 hash(types, len(keys[1]), len(keys[2])) AS shape_hash,
                 {_time("timestamp")} AS occurred_at, {_time("received_at")} AS stated_received_at{says}
             FROM heard
+        ), others AS (
+            SELECT * EXCLUDE (texts, timestamp_text, received_at_text, shape_hash), hash(shape_hash, event) AS shape_key,
+                {_ranges_pass(plan)} AS ranges_pass, received_at_text IS NULL AS received_at_missing,
+                timestamp_text IS NOT NULL AND occurred_at IS NULL AS timestamp_wrong,
+                received_at_text IS NOT NULL AND stated_received_at IS NULL AS received_at_wrong
+            FROM typed
         )
-        SELECT * EXCLUDE (texts, timestamp_text, received_at_text, shape_hash), hash(shape_hash, event) AS shape_key{consents},
-            {_category(plan)} AS category,
-            {_values_pass(plan)} AS values_pass,
-            coalesce(stated_received_at, occurred_at) AS received_at, {_DAY_OF_RECEIPT} AS received_date, received_at_text IS NULL AS received_at_missing,
-            coalesce({_LATENESS} > {rules.late_after_hours * _HOUR}, false) AS is_late,
-            timestamp_text IS NOT NULL AND occurred_at IS NULL AS timestamp_wrong,
-            received_at_text IS NOT NULL AND stated_received_at IS NULL AS received_at_wrong,
-            {_time_problem(rules)} AS time_problem,
-            CASE WHEN NOT is_object THEN 'unparsable'
-                WHEN NOT CASE category {granted} ELSE false END THEN 'suppressed'
-                ELSE 'accepted' END AS stage
-        FROM named
     """
 
 
@@ -305,8 +327,8 @@ def reason_sql(code: str, path: str, keyword: str, expected: str, actual_type: s
 
 
 def typed_column(name: str, event: EventPlan) -> str:
-    """The column of `parsed` that holds a property's values (events may declare one name in several types)."""
-    return f'"p_{name}_{event.properties[name].type}"'
+    """The column of `parsed` that holds a property's values, quoted."""
+    return f'"{value_column(name, event.properties[name].type)}"'
 
 
 def typed_value(text: str, event: EventPlan, name: str) -> str:
@@ -324,25 +346,32 @@ def _typed_values(plan: TrackingPlan) -> str:
     return "".join(f", {value} AS {column}" for column, value in columns.items())
 
 
-def value_rules(event: EventPlan, column: Callable[[str], str], texts: str) -> list[SqlCheck]:
-    """What the values of an event must satisfy, over its typed columns and the struct of their texts."""
-    ranges = [
+def range_rules(event: EventPlan, column: Callable[[str], str], texts: str) -> list[SqlCheck]:
+    """Every number of an event fits its type: over its typed columns and the struct of their texts."""
+    return [
         SqlCheck(
             f"$.properties.{name}", "out_of_range", "type", SQL_TYPES[prop.type],
             f'({column(name)} IS NOT NULL OR {texts}."{name}" IS NULL)',
         )
         for name, prop in event.properties.items() if prop.type != "string"
     ]  # fmt: skip
-    return ranges + compile_checks(event, column)
 
 
-def _values_pass(plan: TrackingPlan) -> str:
-    """Whether a row's values satisfy its event's rules."""
+def _ranges_pass(plan: TrackingPlan) -> str:
+    return _by_event(plan, lambda event, column: range_rules(event, column, "texts"))
+
+
+def _checks_pass(plan: TrackingPlan) -> str:
+    return _by_event(plan, compile_checks)
+
+
+def _by_event(plan: TrackingPlan, rules: Callable[[EventPlan, Callable[[str], str]], list[SqlCheck]]) -> str:
+    """Whether a row's values satisfy the rules of its event."""
     cases = []
     for event in plan.events.values():
-        rules = value_rules(event, lambda name, event=event: typed_column(name, event), "texts")  # type: ignore[misc]
-        if rules:
-            passes = " AND ".join(f"coalesce({rule.passes}, true)" for rule in rules)
+        checks = rules(event, lambda name, event=event: typed_column(name, event))  # type: ignore[misc]
+        if checks:
+            passes = " AND ".join(f"coalesce({check.passes}, true)" for check in checks)
             cases.append(f"WHEN {quote(event.event)} THEN {passes}")
     return f"CASE event {' '.join(cases)} ELSE true END" if cases else "true"
 

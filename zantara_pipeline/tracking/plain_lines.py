@@ -1,0 +1,203 @@
+"""Plain lines of a batch as typed Arrow columns, read in one pass (scan.py); the others are named, for the engine to read.
+
+A line is taken here only if it is plain JSON and its shape is as declared. So what comes from here needs no structural
+check any more, and every line that may fail one is read by the engine, where its reasons are found.
+
+Belongs here: the plan as the arrays that scan.py wants, and its arrays as Arrow. Does not belong here: verdicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from zantara_pipeline.tracking import scan
+from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, TrackingPlan
+from zantara_pipeline.tracking.shapes import ENVELOPE, Shape, declared_paths, declared_properties, structural_reasons
+
+# A shape that does not fit is read by the engine: slower, not wrong. Sound plans have a few dozen.
+_MOST_SHAPES = 2_000
+_JSON_TYPES = (None, "NULL", "BOOLEAN", "BIGINT", "DOUBLE", "VARCHAR", "OBJECT", "ARRAY")
+_TIMES = {"timestamp": "occurred_at", "received_at": "stated_received_at"}
+_ARROW_TYPES = {
+    "string": pa.string(), "number": pa.float64(), "integer": pa.int64(), "boolean": pa.bool_(), "money": pa.decimal128(18, 4),
+}  # fmt: skip
+_MOMENT = pa.timestamp("us", tz="UTC")
+_LEVELS = {"properties": scan.PROPERTIES, "context": scan.CONTEXT, "consent": scan.CONSENT}
+_WHOLE = {"integer": scan.TO_INTEGER, "money": scan.TO_MONEY, "boolean": scan.TO_BOOLEAN}
+
+
+def value_column(name: str, kind: str) -> str:
+    """The column that holds a property's values of one declared type (events may declare a name in several)."""
+    return f"p_{name}_{kind}"
+
+
+@dataclass(frozen=True)
+class Read:
+    """A batch in two parts: `plain` lines as columns (PlainLines.schema), `others` as they were (reader.BATCH_SCHEMA)."""
+
+    plain: pa.Table
+    others: pa.Table
+
+
+class PlainLines:
+    """Reads the plain lines of batches; remembers the verdict on each shape it met."""
+
+    def __init__(self, plan: TrackingPlan) -> None:
+        self.plan = plan
+        self._paths = declared_paths(plan)
+        self._event_path = self._paths.index("$.event")
+        self._events = sorted(plan.events)
+        self._values = sorted({(n, p.type) for event in plan.events.values() for n, p in event.properties.items()})
+        self._texts = ["event_id", "event", *ENVELOPE_STRINGS, *CONTEXT_KEYS]
+        self._texts += [value_column(name, kind) for name, kind in self._values if kind == "string"]
+        self._whole = list(self._whole_columns())
+        self._numbers = [name for name, kind in self._values if kind == "number"]
+        self._names = scan.names_table(list(self._all_names()))
+        self._targets = self._make_targets()
+        self._shapes = scan.no_shapes(_MOST_SHAPES, len(self._paths) + 1)
+        self._sound = np.zeros(0, dtype=bool)
+        self.schema = self._make_schema()
+
+    def read(self, lines: pa.Table) -> Read:
+        """Read a batch (reader.BATCH_SCHEMA), block by block."""
+        plain, others = [], []
+        for block in lines.to_batches():
+            if block.num_rows:
+                rows, columns, octets = self._scan(block)
+                taken = np.zeros(block.num_rows, dtype=bool)
+                taken[rows] = True
+                plain.append(self._arrow(block, rows, columns, octets))
+                others.append(block.filter(pa.array(~taken)))
+        return Read(
+            pa.Table.from_batches(plain, schema=self.schema), pa.Table.from_batches(others, schema=lines.schema)
+        )
+
+    def _all_names(self) -> Iterator[tuple[int, str, int]]:
+        for number, path in enumerate(self._paths):
+            head, _, tail = path.removeprefix("$.").partition(".")
+            yield (_LEVELS[head], tail, number) if tail else (scan.TOP, head, number)
+        for number, event in enumerate(self._events):
+            yield scan.EVENTS, event, number
+
+    def _whole_columns(self) -> Iterator[tuple[str, int, str]]:
+        """Column, row of `targets` and path of everything that is kept as whole numbers."""
+        for name, column in _TIMES.items():
+            yield column, scan.TO_TIME, f"$.{name}"
+        for purpose in self.plan.purposes:
+            yield f"event_consent_{purpose}", scan.TO_BOOLEAN, f"$.consent.{purpose}"
+        for name, kind in self._values:
+            if kind in _WHOLE:
+                yield value_column(name, kind), _WHOLE[kind], f"$.properties.{name}"
+
+    def _make_targets(self) -> np.ndarray:
+        targets = np.full((scan.TO_BOOLEAN + 1, len(self._paths)), -1, dtype=np.int32)
+        at = {path: number for number, path in enumerate(self._paths)}
+        for path, level in _LEVELS.items():
+            targets[scan.INSIDE, at[f"$.{path}"]] = level
+        for number, column in enumerate(self._texts):
+            targets[scan.TO_TEXT, at[_path_of_text(column)]] = number
+        for number, (_, kind, path) in enumerate(self._whole):
+            targets[kind, at[path]] = number
+        for number, name in enumerate(self._numbers):
+            targets[scan.TO_NUMBER, at[f"$.properties.{name}"]] = number
+        return targets
+
+    def _make_schema(self) -> pa.Schema:
+        fields = [("file_no", pa.int32()), ("line_no", pa.int64()), ("event", pa.dictionary(pa.int32(), pa.string()))]
+        fields += [(name, pa.string()) for name in ("event_id", *ENVELOPE_STRINGS, *CONTEXT_KEYS)]
+        fields += [(column, _MOMENT) for column in _TIMES.values()]
+        for purpose in self.plan.purposes:
+            fields += [(f"says_{purpose}", pa.bool_()), (f"event_consent_{purpose}", pa.bool_())]
+        fields += [(value_column(name, kind), _ARROW_TYPES[kind]) for name, kind in self._values]
+        return pa.schema(fields)
+
+    def _scan(self, block: pa.RecordBatch) -> tuple[np.ndarray, scan.Columns, np.ndarray]:
+        """Rows of a block that are plain and as declared, their columns, and the block's bytes."""
+        line = block.column("line")
+        _, offsets, octets = line.buffers()
+        ends = np.frombuffer(offsets, dtype=np.int32)[line.offset : line.offset + len(line) + 1]
+        text = np.frombuffer(octets, dtype=np.uint8)
+        columns = scan.no_columns(len(line), len(self._texts), len(self._whole), len(self._numbers))
+        usable = block.column("rendering").is_null().to_numpy(zero_copy_only=False)
+        scan.read_lines(text, ends, usable, self._event_path, self._names, self._targets, self._shapes, columns)
+        self._judge_new_shapes()
+        known = columns.shape >= 0
+        return np.flatnonzero(known & self._sound[np.where(known, columns.shape, 0)]), columns, text
+
+    def _judge_new_shapes(self) -> None:
+        count = int(self._shapes.count[0])
+        new = [self._is_sound(self._shapes.types[number]) for number in range(len(self._sound), count)]
+        self._sound = np.concatenate((self._sound, np.array(new, dtype=bool)))
+        if not count:  # so that it can be asked for by the number 0
+            self._sound = np.zeros(1, dtype=bool)
+
+    def _is_sound(self, types: np.ndarray) -> bool:
+        """Whether a shape is as declared. Unknown keys never come here: a line that has one is not plain."""
+        kinds = dict(zip(self._paths, (_JSON_TYPES[t] for t in types[:-1]), strict=True))
+        keys = sum(kinds[f"$.{name}"] is not None for name in ENVELOPE)
+        inner = sum(kinds[f"$.properties.{name}"] is not None for name in declared_properties(self.plan))
+        event = self._events[types[-1]]
+        return not structural_reasons(Shape(event, list(kinds.values()), keys, inner), self.plan)
+
+    def _arrow(self, block: pa.RecordBatch, rows: np.ndarray, c: scan.Columns, octets: np.ndarray) -> pa.RecordBatch:
+        """The chosen rows of a block in the order of `schema`."""
+        made: dict[str, pa.Array] = {name: block.column(name).take(pa.array(rows)) for name in ("file_no", "line_no")}
+        for k, name in enumerate(self._texts):
+            made[name] = _strings(octets, rows, c.start[k], c.length[k])
+        made["event"] = pa.DictionaryArray.from_arrays(pa.array(c.event[rows]), pa.array(self._events, pa.string()))
+        for k, (column, kind, _) in enumerate(self._whole):
+            made[column] = _FROM_WHOLE[kind](c.values[k][rows], c.there[k][rows])
+        for purpose in self.plan.purposes:
+            said = made[f"event_consent_{purpose}"]
+            made[f"says_{purpose}"], made[f"event_consent_{purpose}"] = said.is_valid(), said.fill_null(False)
+        for k, name in enumerate(self._numbers):
+            made[value_column(name, "number")] = pa.array(c.numbers[k][rows], mask=~c.has_number[k][rows])
+        return pa.RecordBatch.from_arrays([made[name] for name in self.schema.names], schema=self.schema)
+
+
+def _path_of_text(column: str) -> str:
+    if column in CONTEXT_KEYS:
+        return f"$.context.{column}"
+    return f"$.{column}" if column in ENVELOPE else f"$.properties.{column.removeprefix('p_').removesuffix('_string')}"
+
+
+def _bits(there: np.ndarray) -> tuple[pa.Buffer | None, int]:
+    """Arrow's validity bitmap, and the count of nulls."""
+    nulls = len(there) - int(there.sum())
+    return (pa.py_buffer(np.packbits(there, bitorder="little")) if nulls else None), nulls
+
+
+def _strings(octets: np.ndarray, rows: np.ndarray, start: np.ndarray, length: np.ndarray) -> pa.Array:
+    there, nulls = _bits(length[rows] >= 0)
+    if nulls == len(rows):
+        return pa.nulls(len(rows), pa.string())
+    offsets, texts = scan.texts_of(octets, rows, start, length)
+    return pa.StringArray.from_buffers(len(rows), pa.py_buffer(offsets), pa.py_buffer(texts), there, nulls)
+
+
+def _decimals(scaled: np.ndarray, there: np.ndarray) -> pa.Array:
+    """Ten-thousandths as DECIMAL(18, 4): 128 bits a value, low half first."""
+    halves = np.stack((scaled, scaled >> 63), axis=1)
+    bitmap, nulls = _bits(there)
+    return pa.Array.from_buffers(_ARROW_TYPES["money"], len(scaled), [bitmap, pa.py_buffer(halves)], nulls)
+
+
+def _moments(values: np.ndarray, there: np.ndarray) -> pa.Array:
+    return pa.array(values, mask=~there).cast(_MOMENT)
+
+
+def _integers(values: np.ndarray, there: np.ndarray) -> pa.Array:
+    return pa.array(values, mask=~there)
+
+
+def _booleans(values: np.ndarray, there: np.ndarray) -> pa.Array:
+    return pa.array(values != 0, mask=~there)
+
+
+_FROM_WHOLE = {
+    scan.TO_TIME: _moments, scan.TO_INTEGER: _integers, scan.TO_MONEY: _decimals, scan.TO_BOOLEAN: _booleans,
+}  # fmt: skip
