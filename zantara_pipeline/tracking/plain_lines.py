@@ -60,6 +60,7 @@ class PlainLines:
         self._targets = self._make_targets()
         self._shapes = scan.no_shapes(_MOST_SHAPES, len(self._paths) + 1)
         self._sound = np.zeros(0, dtype=bool)
+        self._columns = self._room(0)
         self.schema = self._make_schema()
 
     def read(self, lines: pa.Table) -> Read:
@@ -115,18 +116,28 @@ class PlainLines:
         fields += [(value_column(name, kind), _ARROW_TYPES[kind]) for name, kind in self._values]
         return pa.schema(fields)
 
+    def _room(self, lines: int) -> scan.Columns:
+        """Columns are used again for the next block: fresh memory costs more than filling it."""
+        return scan.columns_for(lines, len(self._texts), len(self._whole), len(self._numbers))
+
     def _scan(self, block: pa.RecordBatch) -> tuple[np.ndarray, scan.Columns, np.ndarray]:
         """Rows of a block that are plain and as declared, their columns, and the block's bytes."""
         line = block.column("line")
         _, offsets, octets = line.buffers()
         ends = np.frombuffer(offsets, dtype=np.int32)[line.offset : line.offset + len(line) + 1]
         text = np.frombuffer(octets, dtype=np.uint8)
-        columns = scan.no_columns(len(line), len(self._texts), len(self._whole), len(self._numbers))
+        text.flags.writeable = False  # as it is for most blocks: the pass is compiled for each kind of array (8 s)
+        if len(self._columns.shape) < len(line):
+            self._columns = self._room(len(line))
+        columns = self._columns
         usable = block.column("rendering").is_null().to_numpy(zero_copy_only=False)
         scan.read_lines(text, ends, usable, self._event_path, self._names, self._targets, self._shapes, columns)
         self._judge_new_shapes()
-        known = columns.shape >= 0
-        return np.flatnonzero(known & self._sound[np.where(known, columns.shape, 0)]), columns, text
+        shape = columns.shape[: len(line)]
+        known = shape >= 0
+        rows = np.flatnonzero(known & self._sound[np.where(known, shape, 0)])
+        # Lines of one event side by side: they are written event by event, and a query of one skips the others' vectors.
+        return rows[np.argsort(columns.event[rows], kind="stable")], columns, text
 
     def _judge_new_shapes(self) -> None:
         count = int(self._shapes.count[0])
@@ -147,7 +158,8 @@ class PlainLines:
         """The chosen rows of a block in the order of `schema`."""
         made: dict[str, pa.Array] = {name: block.column(name).take(pa.array(rows)) for name in ("file_no", "line_no")}
         for k, name in enumerate(self._texts):
-            made[name] = _strings(octets, rows, c.start[k], c.length[k])
+            if name != "event":
+                made[name] = _strings(octets, rows, c.start[k], c.length[k])
         made["event"] = pa.DictionaryArray.from_arrays(pa.array(c.event[rows]), pa.array(self._events, pa.string()))
         for k, (column, kind, _) in enumerate(self._whole):
             made[column] = _FROM_WHOLE[kind](c.values[k][rows], c.there[k][rows])

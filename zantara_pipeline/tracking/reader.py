@@ -168,6 +168,8 @@ def _without_blank(batch: pa.RecordBatch, lengths: np.ndarray) -> pa.RecordBatch
         return batch
     trimmed = pc.utf8_trim_whitespace(batch.column("line").take(pa.array(short)))
     blank = short[pc.equal(pc.utf8_length(trimmed), 0).to_numpy(zero_copy_only=False)]
+    if not len(blank):
+        return batch
     keep = np.ones(len(lengths), dtype=bool)
     keep[blank] = False
     return batch.filter(pa.array(keep))

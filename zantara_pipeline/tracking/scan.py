@@ -78,17 +78,17 @@ class Columns(NamedTuple):
     has_number: np.ndarray
 
 
-def no_columns(lines: int, texts: int, values: int, numbers: int) -> Columns:
-    """Empty columns for so many lines."""
+def columns_for(lines: int, texts: int, values: int, numbers: int) -> Columns:
+    """Room for the columns of so many lines; `read_lines` empties what it needs of it."""
     return Columns(
         shape=np.empty(lines, np.int32),
         event=np.empty(lines, np.int32),
-        start=np.zeros((texts, lines), np.int32),
-        length=np.full((texts, lines), -1, np.int32),
-        values=np.zeros((values, lines), np.int64),
-        there=np.zeros((values, lines), np.bool_),
-        numbers=np.zeros((numbers, lines)),
-        has_number=np.zeros((numbers, lines), np.bool_),
+        start=np.empty((texts, lines), np.int32),
+        length=np.empty((texts, lines), np.int32),
+        values=np.empty((values, lines), np.int64),
+        there=np.empty((values, lines), np.bool_),
+        numbers=np.empty((numbers, lines)),
+        has_number=np.empty((numbers, lines), np.bool_),
     )
 
 
@@ -106,16 +106,15 @@ def names_table(names: list[tuple[int, str, int]]) -> Names:
     length = np.array([len(name) for name in encoded], dtype=np.int64)
     levels, meanings = np.array([level for level, _, _ in names]), np.array([meaning for *_, meaning in names])
     entries = np.stack((np.cumsum(length) - length, length, levels, meanings), axis=1).astype(np.int32)
-    slots = np.full(_SLOTS, -1, dtype=np.int32)
-    for k, (first, size, level, _) in enumerate(entries):
-        slot = int(_slot(_hash(octets, first, first + size, level)))
-        while slots[slot] >= 0:
-            slot = (slot + 1) % _SLOTS
-        slots[slot] = k
-    return Names(slots, entries, octets)
+    return Names(_filled(entries, octets), entries, octets)
 
 
 def _compiled(function: Any) -> Any:
+    return njit(nogil=True, boundscheck=False)(function)
+
+
+def _kept(function: Any) -> Any:
+    """Compiled once a machine (about 8 s in all) and kept beside this file; it contains what it calls."""
     return njit(cache=True, nogil=True, boundscheck=False)(function)
 
 
@@ -133,9 +132,21 @@ def _slot(h):  # type: ignore[no-untyped-def]
     return (h ^ (h >> 29)) & (_SLOTS - 1)
 
 
+@_kept
+def _filled(entries, octets):  # type: ignore[no-untyped-def]
+    """Slots of a table of names."""
+    slots = np.full(_SLOTS, -1, dtype=np.int32)
+    for k in range(entries.shape[0]):
+        slot = _slot(_hash(octets, entries[k, 0], entries[k, 0] + entries[k, 1], entries[k, 2]))
+        while slots[slot] >= 0:
+            slot = (slot + 1) & (_SLOTS - 1)
+        slots[slot] = k
+    return slots
+
+
 @_compiled
 def _find(slots, entries, known, octets, start, end, level):  # type: ignore[no-untyped-def]
-    """Meaning of the name octets[start:end] at a level, -1 where nobody declared it."""
+    """Row of the name octets[start:end] at a level, -1 where nobody declared it."""
     slot = _slot(_hash(octets, start, end, level))
     while slots[slot] >= 0:
         k = slots[slot]
@@ -147,9 +158,21 @@ def _find(slots, entries, known, octets, start, end, level):  # type: ignore[no-
                     same = False
                     break
             if same:
-                return entries[k, 3]
+                return k
         slot = (slot + 1) & (_SLOTS - 1)
     return np.int32(-1)
+
+
+@_compiled
+def _stands(entries, known, k, octets, start, end, level):  # type: ignore[no-untyped-def]
+    """Whether name k of a level, and then a quote, stands at `start`."""
+    if k < 0 or entries[k, 2] != level or start + entries[k, 1] >= end or octets[start + entries[k, 1]] != 34:
+        return False
+    first = entries[k, 0]
+    for j in range(entries[k, 1]):
+        if known[first + j] != octets[start + j]:
+            return False
+    return True
 
 
 @_compiled
@@ -428,13 +451,18 @@ def _shape_number(known, hashes, slots, count, types):  # type: ignore[no-untype
 
 @_compiled
 def _read_line(  # type: ignore[no-untyped-def]
-    octets, p, end, line, slots, entries, known, targets, types, starts, lengths, values, there, numbers, has_number
-):
-    """Fill the columns of one line and the types of its paths; False if it is not plain."""
+    octets, p, end, line, slots, entries, known, followers, targets, types, starts, lengths, values, there, numbers,
+    has_number,
+):  # fmt: skip
+    """Fill the columns of one line and the types of its paths; False if it is not plain.
+
+    followers : the name that followed each name last time. Collectors write their keys in one order, so it nearly
+    always does again, and comparing it is cheaper than hashing.
+    """
     if p >= end or octets[p] != 123:
         return False
     p += 1
-    level, opened, unknown_purposes = TOP, True, 0
+    level, opened, unknown_purposes, last = TOP, True, 0, followers.shape[0] - 1
     while True:  # at a key, or at the end of an empty object
         p = _past_blanks(octets, p, end)
         if p >= end:
@@ -443,10 +471,18 @@ def _read_line(  # type: ignore[no-untyped-def]
             if octets[p] != 34:
                 return False
             key = p + 1
-            close = _string_end(octets, key, end)
-            if close < 0:
-                return False
-            path = _find(slots, entries, known, octets, key, close, level)
+            k = followers[last]
+            if _stands(entries, known, k, octets, key, end, level):
+                close = key + entries[k, 1]
+            else:
+                close = _string_end(octets, key, end)
+                if close < 0:
+                    return False
+                k = _find(slots, entries, known, octets, key, close, level)
+                followers[last] = k
+            if k >= 0:
+                last = k
+            path = entries[k, 3] if k >= 0 else np.int32(-1)
             p = _past_blanks(octets, close + 1, end)
             if p >= end or octets[p] != 58:
                 return False
@@ -532,7 +568,7 @@ def _read_line(  # type: ignore[no-untyped-def]
         p += 1
 
 
-@_compiled
+@_kept
 def read_lines(octets, offsets, usable, event_path, names, targets, shapes, columns):  # type: ignore[no-untyped-def]
     """Read the lines octets[offsets[i] : offsets[i + 1]] for which `usable`; fills `columns`, adds to `shapes`.
 
@@ -544,28 +580,33 @@ def read_lines(octets, offsets, usable, event_path, names, targets, shapes, colu
     numbers, has_number, shape, events = columns.numbers, columns.has_number, columns.shape, columns.event
     paths = targets.shape[1]
     types = np.zeros(paths + 1, dtype=np.int16)
+    followers = np.full(entries.shape[0] + 1, -1, dtype=np.int32)
     event_column = targets[TO_TEXT, event_path]
-    for line in range(offsets.shape[0] - 1):
+    lines = offsets.shape[0] - 1
+    lengths[:, :lines] = -1
+    there[:, :lines] = False
+    has_number[:, :lines] = False
+    for line in range(lines):
         shape[line] = -1
         if not usable[line]:
             continue
         types[:] = ABSENT
         plain = _read_line(
-            octets, np.int64(offsets[line]), np.int64(offsets[line + 1]), line, slots, entries, known, targets, types,
+            octets, np.int64(offsets[line]), np.int64(offsets[line + 1]), line, slots, entries, known, followers, targets, types,
             starts, lengths, values, there, numbers, has_number,
         )  # fmt: skip
         if not plain or types[event_path] != STRING:
             continue
         start = np.int64(starts[event_column, line])
-        event = _find(slots, entries, known, octets, start, start + lengths[event_column, line], EVENTS)
-        if event < 0:
+        k = _find(slots, entries, known, octets, start, start + lengths[event_column, line], EVENTS)
+        if k < 0:
             continue
-        events[line] = event
-        types[paths] = event
+        events[line] = entries[k, 3]
+        types[paths] = entries[k, 3]
         shape[line] = _shape_number(shape_types, shape_hashes, shape_slots, shape_count, types)
 
 
-@_compiled
+@_kept
 def texts_of(octets, rows, start, length):  # type: ignore[no-untyped-def]
     """Texts of one column for some lines, back to back, with their offsets (nulls are empty)."""
     offsets = np.empty(rows.shape[0] + 1, dtype=np.int32)
