@@ -25,7 +25,6 @@ from zantara_pipeline.storage.ledger import Ledger
 from zantara_pipeline.tracking.plan import TrackingPlan
 from zantara_pipeline.tracking.sql_checks import quote
 
-
 # Rows held of a commit's batches, about 100 bytes each; a batch of 48 MB has 22,000 where people come back often.
 MOST_HELD_WORDS = 500_000
 

@@ -140,7 +140,7 @@ class PlainLines:
         return rows[np.argsort(columns.event[rows], kind="stable")], columns, text
 
     def _judge_new_shapes(self) -> None:
-        count = int(self._shapes.count[0])
+        count = int(self._shapes.met[0])
         new = [self._is_sound(self._shapes.types[number]) for number in range(len(self._sound), count)]
         self._sound = np.concatenate((self._sound, np.array(new, dtype=bool)))
         if not count:  # so that it can be asked for by the number 0

@@ -43,12 +43,12 @@ class Names(NamedTuple):
 
 
 class Shapes(NamedTuple):
-    """Distinct shapes met so far: types[k] holds the type of each path and, last, the event; count[0] of them."""
+    """Distinct shapes met so far: types[k] holds the type of each path and, last, the event; met[0] of them."""
 
     types: np.ndarray
     hashes: np.ndarray
     slots: np.ndarray
-    count: np.ndarray
+    met: np.ndarray
 
 
 def no_shapes(most: int, width: int) -> Shapes:
@@ -169,7 +169,7 @@ def _stands(entries, known, k, octets, start, end, level):  # type: ignore[no-un
     if k < 0 or entries[k, 2] != level or start + entries[k, 1] >= end or octets[start + entries[k, 1]] != 34:
         return False
     first = entries[k, 0]
-    for j in range(entries[k, 1]):
+    for j in range(entries[k, 1]):  # noqa: SIM110 (a generator does not compile)
         if known[first + j] != octets[start + j]:
             return False
     return True
@@ -575,7 +575,7 @@ def read_lines(octets, offsets, usable, event_path, names, targets, shapes, colu
     The tuples are taken apart once: an array that is fetched from one in the loop costs more than its line.
     """
     slots, entries, known = names.slots, names.entries, names.octets
-    shape_types, shape_hashes, shape_slots, shape_count = shapes.types, shapes.hashes, shapes.slots, shapes.count
+    shape_types, shape_hashes, shape_slots, shape_count = shapes.types, shapes.hashes, shapes.slots, shapes.met
     starts, lengths, values, there = columns.start, columns.length, columns.values, columns.there
     numbers, has_number, shape, events = columns.numbers, columns.has_number, columns.shape, columns.event
     paths = targets.shape[1]
