@@ -23,6 +23,7 @@ class Output(StrEnum):
     DBT = "dbt"
     PAGE = "page"
     PYTHON = "python"
+    TYPESCRIPT = "typescript"
 
 
 app = typer.Typer(help="The tracking plan.", no_args_is_help=True)

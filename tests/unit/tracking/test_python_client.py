@@ -131,7 +131,7 @@ class Flaky:
 def test_batches_are_tried_again_with_growing_waits(client: Any) -> None:
     waits: list[float] = []
     sink = Flaky(2)
-    tracker = client.TrackingClient(sink, consent=lambda: BOTH, batch_size=2, sleep=waits.append)
+    tracker = client.TrackingClient(sink, consent=lambda: BOTH, batch_size=2, sleep=waits.append, chance=lambda: 0.0)
     for _ in range(5):
         tracker.track("app_crashed", {"error_class": "Oops"}, consent="analytics")
     assert waits == [0.5, 1.0] and [len(batch) for batch in sink.batches] == [2, 2]
