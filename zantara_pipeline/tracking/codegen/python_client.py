@@ -75,7 +75,8 @@ def _typed_dict(event: EventPlan, name: str) -> str:
 
 
 def _sentence(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"""', "'''")
+    """What may stand between the quotes of a docstring."""
+    return text.replace("\\", "\\\\").replace('"', "'")
 
 
 def _annotation(prop: Property) -> str:

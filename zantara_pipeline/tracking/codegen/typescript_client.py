@@ -117,7 +117,9 @@ def _plan(events: list[EventPlan], plan: TrackingPlan) -> str:
                 f"      {name}: {{ {', '.join(f'{key}: {_literal(value)}' for key, value in rule.items())} }},"
             )
         lines += ["    },", "  },"]
-    return "\n".join([*lines, "} as const;"])  # const, or TypeScript takes a property `constructor` for the one of objects
+    return "\n".join(
+        [*lines, "} as const;"]
+    )  # const, or TypeScript takes a property `constructor` for the one of objects
 
 
 def _literal(value: Any) -> str:

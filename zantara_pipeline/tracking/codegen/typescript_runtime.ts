@@ -309,7 +309,8 @@ function problem(rule: Rule, value: unknown): string | undefined {
 function textProblem(rule: Rule, value: string): string | undefined {
   if (new RegExp("[\\ud800-\\udfff]", "u").test(value)) return "must be text that UTF-8 can carry";
   if (rule.enum !== undefined && rule.enum.indexOf(value) < 0) return "breaks the plan's 'enum'";
-  if (rule.pattern !== undefined && !new RegExp(rule.pattern, "u").test(value)) return "breaks the plan's 'pattern'";
+  // The whole text, as the pipeline does: `^a|b$` would be found in more.
+  if (rule.pattern !== undefined && !new RegExp(`^(?:${rule.pattern})$`, "u").test(value)) return "breaks the plan's 'pattern'";
   // Characters, not UTF-16 units.
   if (rule.max_length !== undefined && Array.from(value).length > rule.max_length) return "breaks the plan's 'max_length'";
   return undefined;
