@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 from event_lines import PLAN, RULES, Shop
-from node_tools import CLIENTS
+from node_tools import CLIENTS, ROOT
 
 from zantara_pipeline.contracts_io import PACKAGED
 from zantara_pipeline.tracking.codegen import write_output
@@ -62,6 +63,14 @@ def test_mypy_takes_right_calls_and_refuses_wrong_ones(client_file: Path, tmp_pa
     )
     errors = {int(line.split(":")[1]) for line in done.stdout.splitlines() if ": error:" in line}
     assert errors == set(range(5, 5 + len(WRONG))), done.stdout + done.stderr
+
+
+def test_the_how_to_is_typed_right(client_file: Path, tmp_path: Path) -> None:
+    [block] = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "how-to-send-events.md").read_text(), re.DOTALL)
+    (tmp_path / "app.py").write_text(block)
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "--config-file", "/dev/null", "app.py"]
+    done = subprocess.run(command, cwd=tmp_path, env={"MYPYPATH": str(client_file.parent), "PATH": ""}, text=True)
+    assert done.returncode == 0
 
 
 ODD_RIGHT = [

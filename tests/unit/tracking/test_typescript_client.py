@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from event_lines import RULES, Shop
-from node_tools import CLIENTS, needs_typescript, node, tsc
+from node_tools import CLIENTS, ROOT, needs_typescript, node, tsc
 
 from zantara_pipeline.contracts_io import PACKAGED
 from zantara_pipeline.tracking.codegen import write_output
@@ -106,6 +106,18 @@ def test_browsers_fetch_can_be_given_and_plans_of_no_or_one_event_are_clients_to
         'client.track("help_opened", {}, { consent: "analytics" });\n'
         "// @ts-expect-error\n"
         'new Nothing(new HttpSink("/events"), {}).track("event", {}, { consent: "personalization" });\n'
+    )
+    done = tsc(tmp_path, "--noEmit", *COMPILERS["browser"].split(), "app.ts")
+    assert done.returncode == 0, done.stdout
+
+
+@needs_typescript
+def test_the_how_to_compiles(tmp_path: Path) -> None:
+    blocks = re.findall(r"```ts\n(.*?)```", (ROOT / "docs" / "how-to-send-events.md").read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    write_output(typescript_client_files(PLAN), tmp_path)
+    (tmp_path / "app.ts").write_text(
+        "\n".join([*blocks, 'new TrackingClient(new FileSink("landing/app.jsonl"), {});\n'])
     )
     done = tsc(tmp_path, "--noEmit", *COMPILERS["browser"].split(), "app.ts")
     assert done.returncode == 0, done.stdout
