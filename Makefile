@@ -1,6 +1,8 @@
 # The project's commands; each sets up what it needs first, in .venv, and is safe to repeat.
 PYTHON ?= python3
 ZANTARA := .venv/bin/zantara
+# What the generated TypeScript client is tested with; only where npm is.
+TYPESCRIPT := 5.9.3
 # Libraries that use every core for tiny matrices are slower and less repeatable than one thread.
 export OPENBLAS_NUM_THREADS ?= 2
 export DO_NOT_TRACK := 1
@@ -46,4 +48,8 @@ bench: .installed-test ## speed and memory as ratios
 .installed-test: .venv/bin/uv requirements-test.lock pyproject.toml
 	@.venv/bin/uv pip sync --quiet requirements-test.lock
 	@.venv/bin/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	@grep -qs '"version": "$(TYPESCRIPT)"' .venv/node/node_modules/typescript/package.json || ! command -v npm >/dev/null || \
+		{ mkdir -p .venv/node && npm install --no-save --no-package-lock --no-audit --no-fund --ignore-scripts --fetch-retries=0 \
+			--loglevel=silent --prefix .venv/node typescript@$(TYPESCRIPT) >/dev/null; } || \
+		echo "npm could not install typescript@$(TYPESCRIPT); the tests that need it will be skipped"
 	@touch .installed-base $@

@@ -23,6 +23,7 @@ class Output(StrEnum):
     DBT = "dbt"
     PAGE = "page"
     PYTHON = "python"
+    TYPESCRIPT = "typescript"
 
 
 app = typer.Typer(help="The tracking plan.", no_args_is_help=True)
@@ -134,7 +135,7 @@ def codegen(
     output: Annotated[Output, typer.Argument(help="What to make.")],
     out: Annotated[Path, typer.Option(help="Folder to write into.", metavar="<folder>")],
 ) -> None:
-    """Make files from the plan: JSON Schema of each event, the dbt files of each event, a page to read, a typed client.
+    """Make files from the plan: JSON Schema of each event, the dbt files of each event, a page to read, typed clients.
 
     Example: zantara plan codegen json-schema --out schemas
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -14,9 +15,12 @@ from typing import Any
 
 import pytest
 from event_lines import PLAN, RULES, Shop
+from node_tools import CLIENTS, ROOT
 
+from zantara_pipeline.contracts_io import PACKAGED
 from zantara_pipeline.tracking.codegen import write_output
 from zantara_pipeline.tracking.codegen.python_client import class_name, python_client_files
+from zantara_pipeline.tracking.plan import TrackingPlan, load_plan
 
 BOTH = {"analytics": True, "personalization": True}
 
@@ -59,6 +63,50 @@ def test_mypy_takes_right_calls_and_refuses_wrong_ones(client_file: Path, tmp_pa
     )
     errors = {int(line.split(":")[1]) for line in done.stdout.splitlines() if ": error:" in line}
     assert errors == set(range(5, 5 + len(WRONG))), done.stdout + done.stderr
+
+
+def test_the_how_to_is_typed_right(client_file: Path, tmp_path: Path) -> None:
+    [block] = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "how-to-send-events.md").read_text(), re.DOTALL)
+    (tmp_path / "app.py").write_text(block)
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "--config-file", "/dev/null", "app.py"]
+    done = subprocess.run(command, cwd=tmp_path, env={"MYPYPATH": str(client_file.parent), "PATH": ""}, text=True)
+    assert done.returncode == 0
+
+
+ODD_RIGHT = [
+    'every.track("order_checked", {"code": "AB-1", "note": None, "class": "c", "size": "l\'xl"}, consent="analytics")',
+    'every.track("event", {}, consent="personalization")',
+    'one.track("help_opened", {"topic": None}, consent="analytics")',
+    'one.set_consent({"analytics": False})',
+]
+ODD_WRONG = [
+    'every.track("order_checked", {"code": "AB-1"}, consent="analytics")',
+    'every.track("order_checked", {"code": "AB-1", "note": None, "class": 3}, consent="analytics")',
+    'every.track("order_checked", {"code": "AB-1", "note": None, "size": "xl"}, consent="analytics")',
+    'every.track("event", {"topic": "x"}, consent="personalization")',
+    'one.track("help_opened", {"topics": None}, consent="analytics")',
+    'one.track("event", {}, consent="personalization")',
+]
+
+
+def test_words_of_python_names_that_are_taken_and_plans_of_one_event_are_typed_too(tmp_path: Path) -> None:
+    plan = load_plan((PACKAGED, CLIENTS / "contracts"))
+    single = TrackingPlan({"help_opened": plan.events["help_opened"]}, plan.privacy)
+    for name, which in {"every": plan, "one": single}.items():
+        write_output(python_client_files(which), tmp_path / name)
+        (tmp_path / name / "zantara_events.py").rename(tmp_path / f"events_of_{name}.py")
+    head = "".join(
+        f"import events_of_{name}\n{name} = events_of_{name}.TrackingClient(events_of_{name}.HttpSink('x'), {{}})\n"
+        for name in ("every", "one")
+    )
+    (tmp_path / "app.py").write_text(head + "\n".join([*ODD_RIGHT, *ODD_WRONG]) + "\n")
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "--config-file", "/dev/null", "app.py"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={"MYPYPATH": str(tmp_path), "PATH": ""}, capture_output=True, text=True
+    )
+    errors = {(line.split(":")[0], int(line.split(":")[1])) for line in done.stdout.splitlines() if ": error:" in line}
+    first = head.count("\n") + len(ODD_RIGHT) + 1
+    assert errors == {("app.py", first + n) for n in range(len(ODD_WRONG))}, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("call", WRONG.values(), ids=WRONG)
@@ -131,7 +179,7 @@ class Flaky:
 def test_batches_are_tried_again_with_growing_waits(client: Any) -> None:
     waits: list[float] = []
     sink = Flaky(2)
-    tracker = client.TrackingClient(sink, consent=lambda: BOTH, batch_size=2, sleep=waits.append)
+    tracker = client.TrackingClient(sink, consent=lambda: BOTH, batch_size=2, sleep=waits.append, chance=lambda: 0.0)
     for _ in range(5):
         tracker.track("app_crashed", {"error_class": "Oops"}, consent="analytics")
     assert waits == [0.5, 1.0] and [len(batch) for batch in sink.batches] == [2, 2]

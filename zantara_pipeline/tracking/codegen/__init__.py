@@ -12,6 +12,7 @@ from zantara_pipeline.tracking.codegen.dbt_files import dbt_files
 from zantara_pipeline.tracking.codegen.json_schema import json_schema_files
 from zantara_pipeline.tracking.codegen.plan_page import plan_page_files
 from zantara_pipeline.tracking.codegen.python_client import python_client_files
+from zantara_pipeline.tracking.codegen.typescript_client import typescript_client_files
 from zantara_pipeline.tracking.plan import TrackingPlan
 
 Files = dict[str, str]
@@ -22,6 +23,7 @@ OUTPUTS: dict[str, Callable[[TrackingPlan], Files]] = {
     "dbt": dbt_files,
     "page": plan_page_files,
     "python": python_client_files,
+    "typescript": typescript_client_files,
 }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import re
 import time
 import urllib.error
@@ -26,6 +27,10 @@ _KINDS: dict[str, tuple[type, ...]] = {
 }  # fmt: skip
 
 
+# What the warehouse's BIGINT and DECIMAL(18,4) hold.
+_LIMITS: dict[str, tuple[float, float]] = {
+    "integer": (-(2**63), 2**63 - 1), "money": (-99_999_999_999_999.9, 99_999_999_999_999.9),
+}  # fmt: skip
 _HOLDS: Mapping[str, Callable[[Any, Any], bool]] = {
     "enum": lambda value, limit: value in limit,
     "pattern": lambda value, limit: re.fullmatch(limit, value) is not None,
@@ -72,10 +77,13 @@ class ClientCore:
     Parameters
     ----------
     sink : where batches go.
-    consent : asked at every event: purpose -> whether the person allows it now. A purpose not in it is not allowed.
+    consent : purpose -> whether the person allows it now, or a function that is asked for this at every event. A purpose
+        not in it is not allowed.
     batch_size : events per batch.
-    tries : attempts per batch; between them the client waits 0.5, 1, 2, ... seconds. What cannot be sent is kept and
-        tried again with the next batch, `most_held` events at most; beyond that the oldest are dropped and counted.
+    tries : attempts per batch; between them the client waits 0.5, 1, 2, ... seconds, 30 at most, less up to a half by
+        chance. What cannot be sent is kept and tried again with the next batch, `most_held` events at most; beyond that
+        the oldest are dropped and counted.
+    chance : a number from 0 up to 1.
     """
 
     PLAN: Mapping[str, Mapping[str, Any]] = {}
@@ -84,15 +92,17 @@ class ClientCore:
     def __init__(
         self,
         sink: Sink,
-        consent: Callable[[], Mapping[str, bool]],
+        consent: Mapping[str, bool] | Callable[[], Mapping[str, bool]],
         *,
         batch_size: int = 20,
         tries: int = 4,
         most_held: int = 10_000,
         sleep: Callable[[float], None] = time.sleep,
+        chance: Callable[[], float] = random.random,
     ) -> None:
-        self.sink, self.consent, self.batch_size, self.tries = sink, consent, batch_size, tries
-        self.most_held, self._sleep = most_held, sleep
+        self.sink, self.batch_size, self.tries = sink, batch_size, tries
+        self.consent = _asked(consent)
+        self.most_held, self._sleep, self._chance = most_held, sleep, chance
         self.device_id: str | None = None
         self.anonymous_id: str | None = None
         self.user_id: str | None = None
@@ -110,6 +120,11 @@ class ClientCore:
         """Start another session."""
         self.session_id = str(uuid.uuid4())
 
+    def set_consent(self, consent: Mapping[str, bool]) -> None:
+        """What the person allows from here on; what is held and not allowed any more is dropped."""
+        self.consent = _asked(consent)
+        self._drop_withdrawn()
+
     def _track(self, event: str, properties: Mapping[str, Any], category: str) -> str | None:
         """Queue one event; returns its id, or None where consent forbids it.
 
@@ -120,6 +135,7 @@ class ClientCore:
         self._check(event, properties, category)
         allowed = self.consent()
         if allowed.get(category) is not True:
+            self._held = [held for held in self._held if self._category(held) != category]
             return None
         event_id = str(uuid.uuid4())
         ids = {
@@ -133,35 +149,41 @@ class ClientCore:
             envelope["context"] = dict(self.context)
         envelope["consent"] = {purpose: allowed.get(purpose) is True for purpose in self.PURPOSES}
         self._held.append(envelope)
+        self._drop_oldest()
         if len(self._held) >= self.batch_size:
             self.flush()
         return event_id
 
     def flush(self) -> bool:
         """Send what is held; True when nothing is left. Events whose consent was withdrawn since are dropped."""
-        while self._held:
-            allowed = self.consent()
-            self._held = [e for e in self._held if allowed.get(self.PLAN[e["event"]]["consent"]) is True]
+        attempt = 0
+        while True:
+            self._drop_withdrawn()  # before every attempt: a person may have withdrawn while the client was waiting
+            if not self._held:
+                return True
             batch = [event | {"sent_at": _now()} for event in self._held[: self.batch_size]]
-            if not batch:
-                break
-            if not self._send(batch):
-                surplus = max(0, len(self._held) - self.most_held)
-                self.dropped += surplus
-                del self._held[:surplus]
-                return False
-            del self._held[: len(batch)]
-        return True
-
-    def _send(self, batch: Sequence[Event]) -> bool:
-        for attempt in range(self.tries):
             try:
                 self.sink.send(batch)
-                return True
             except OSError:
-                if attempt + 1 < self.tries:
-                    self._sleep(0.5 * 2**attempt)
-        return False
+                attempt += 1
+                if attempt >= self.tries:
+                    return False
+                self._sleep(min(0.5 * 2 ** (attempt - 1), 30) * (1 - self._chance() / 2))
+            else:
+                attempt = 0
+                del self._held[: len(batch)]
+
+    def _category(self, event: Event) -> str:
+        return str(self.PLAN[event["event"]]["consent"])
+
+    def _drop_withdrawn(self) -> None:
+        allowed = self.consent()
+        self._held = [event for event in self._held if allowed.get(self._category(event)) is True]
+
+    def _drop_oldest(self) -> None:
+        surplus = max(0, len(self._held) - self.most_held)
+        self.dropped += surplus
+        del self._held[:surplus]
 
     def _check(self, event: str, properties: Mapping[str, Any], category: str) -> None:
         plan = self.PLAN.get(event)
@@ -184,19 +206,35 @@ def _check_property(event: str, name: str, rule: Mapping[str, Any], properties: 
         if rule.get("required"):
             raise ValueError(f"{event}: the property '{name}' is missing")
         return
-    value = properties[name]
+    problem = _problem(rule, properties[name])
+    if problem:
+        raise ValueError(f"{event}: the property '{name}' {problem}")
+
+
+def _problem(rule: Mapping[str, Any], value: Any) -> str | None:
+    """What is wrong with a value; never the value itself."""
     if value is None:
-        if not rule.get("nullable"):
-            raise ValueError(f"{event}: the property '{name}' must not be null")
-        return
-    kinds = _KINDS[rule["type"]]
-    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        raise ValueError(f"{event}: the property '{name}' must be a {rule['type']}")
+        return None if rule.get("nullable") else "must not be null"
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{event}: the property '{name}' must be a finite number")
+        return "must be a finite number"
+    kinds = _KINDS[rule["type"]]
+    low, high = _LIMITS.get(rule["type"], (-math.inf, math.inf))
+    wrong_kind = not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)
+    if wrong_kind or (rule["type"] in _LIMITS and not low <= value <= high):
+        return f"must be of type '{rule['type']}'"
+    if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
+        return "must be text that UTF-8 can carry"
     for key, holds in _HOLDS.items():
         if key in rule and not holds(value, rule[key]):
-            raise ValueError(f"{event}: the property '{name}' breaks the plan's '{key}'")
+            return f"breaks the plan's '{key}'"
+    return None
+
+
+def _asked(consent: Mapping[str, bool] | Callable[[], Mapping[str, bool]]) -> Callable[[], Mapping[str, bool]]:
+    if not isinstance(consent, Mapping):
+        return consent
+    state = dict(consent)
+    return lambda: state
 
 
 def _now() -> str:
