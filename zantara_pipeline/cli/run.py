@@ -13,13 +13,16 @@ import typer
 from rich.console import Console
 
 from zantara_pipeline.errors import InputError
-from zantara_pipeline.settings import Settings, load_settings
+from zantara_pipeline.settings import EventFormat, Settings, load_settings
 from zantara_pipeline.storage.home import Home
 
 
 def run(
     events: Annotated[
-        Path | None, typer.Option(help="Folder or file of events (.jsonl, .jsonl.gz), read in place.")
+        Path | None, typer.Option(help="Folder or file of events (.jsonl, .csv, .tsv, also .gz), read in place.")
+    ] = None,
+    format: Annotated[
+        EventFormat | None, typer.Option(help="Format of the event files; default: found by their first lines.")
     ] = None,
     items: Annotated[Path | None, typer.Option(help="Catalogue CSV with a column product_id.")] = None,
     consent: Annotated[
@@ -45,7 +48,9 @@ def run(
             raise InputError(
                 "no such file or folder", f"--{'events' if option == 'landing' else option} {path}", "correct the path"
             )
-    settings = load_settings(as_of=as_of, **{name: p.resolve() if p else None for name, p in paths.items()})
+    settings = load_settings(
+        as_of=as_of, format=format, **{name: p.resolve() if p else None for name, p in paths.items()}
+    )
     _contracts_are_sound(settings)
     home = Home(settings.home).create()
     # the stream itself, because steps run with sys.stdout turned to the log

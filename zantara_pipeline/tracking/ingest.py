@@ -11,7 +11,7 @@ import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from queue import SimpleQueue
@@ -23,6 +23,7 @@ from zantara_pipeline.errors import InputError
 from zantara_pipeline.privacy.consent import utc_text
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
+from zantara_pipeline.tracking.adapters import Adaptation, Intake, NotEvents
 from zantara_pipeline.tracking.batch import BatchWorker, FileCounts, Outcome
 from zantara_pipeline.tracking.commits import move_in, recover, stage
 from zantara_pipeline.tracking.observed import ObservedConsent
@@ -63,11 +64,14 @@ def ingest(
     rules: Rules,
     *,
     threads: int,
+    intake: Intake | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> IngestResult:
     """Take every landed file that is not in the ledger yet.
 
-    A file that cannot be read whole (a truncated .gz) is refused, named in `refused`, and nothing of it is taken;
+    intake : how files of other formats are told and adapted; None: every file holds envelope lines.
+
+    A file that cannot be read whole (a truncated .gz), or whose format is not the given one or unclear, is refused, named in `refused`, and nothing of it is taken;
     the others go on.
     """
     recover(home, ledger)
@@ -80,7 +84,7 @@ def ingest(
         for group in _groups(new):
             if progress:
                 progress(f"{group[0].name}{f' and {len(group) - 1} more' if len(group) > 1 else ''}")
-            _ingest_group(commit, workers, group, result)
+            _ingest_group(commit, workers, group, result, intake)
     finally:
         for worker in workers:
             worker.close()
@@ -125,9 +129,15 @@ def _groups(files: Sequence[LandedFile]) -> Iterator[list[LandedFile]]:
 
 
 def _ingest_group(
-    commit: _Commit, workers: Sequence[BatchWorker], group: list[LandedFile], result: IngestResult
+    commit: _Commit,
+    workers: Sequence[BatchWorker],
+    group: list[LandedFile],
+    result: IngestResult,
+    intake: Intake | None,
 ) -> None:
-    readable = [file for file in group if _readable(file, result)]
+    adaptations: list[tuple[str, Adaptation]] = []
+    whole = [file for file in group if _readable(file, result)]
+    readable = [found for file in whole if (found := _adapted(file, intake, adaptations, result))]
     if not readable:
         return
     folder = commit.begin(readable)
@@ -142,6 +152,25 @@ def _ingest_group(
     result.quarantined_dates |= commit.quarantined_dates
     for file, counts in zip(readable, commit.counts, strict=True):
         result.files[file.name] = counts
+    result.notices += [f"{name}: {adaptation.report.words()}" for name, adaptation in adaptations]
+
+
+def _adapted(
+    file: LandedFile, intake: Intake | None, adaptations: list[tuple[str, Adaptation]], result: IngestResult
+) -> LandedFile | None:
+    """The file with what adapts it, if anything has to; None where its format is refused, or it holds no events."""
+    try:
+        adaptation = intake.look(file.path) if intake else None
+    except NotEvents as error:
+        result.notices.append(str(error))
+        return None
+    except InputError as error:
+        result.refused[file.name] = str(error)
+        return None
+    if adaptation is None:
+        return file
+    adaptations.append((file.name, adaptation))
+    return replace(file, adapt=adaptation.open)
 
 
 def _outcomes(workers: Sequence[BatchWorker], batches: Iterable[pa.Table]) -> Iterator[Outcome]:
