@@ -63,10 +63,10 @@ class CsvRules(NameRules):
 class AdaptersContract(Contract):
     """The whole of adapters.yaml."""
 
-    segment: FormatRules = FormatRules()
-    snowplow: SnowplowRules = SnowplowRules()
-    ga4: FormatRules = FormatRules()
-    csv: CsvRules = CsvRules()
+    segment: FormatRules
+    snowplow: SnowplowRules
+    ga4: FormatRules
+    csv: CsvRules
 
 
 def load_adapters(dirs: Sequence[Path], privacy: PrivacyContract) -> AdaptersContract:
@@ -78,7 +78,7 @@ def load_adapters(dirs: Sequence[Path], privacy: PrivacyContract) -> AdaptersCon
     """
     path = overlay_files(dirs, "adapters.yaml").get("adapters.yaml")
     if path is None:
-        return AdaptersContract()
+        raise InputError("no adapters.yaml among the contracts", dirs[-1], "restore the packaged one")
     data, line_of = load_yaml(path)
     if not isinstance(data, dict):
         raise InputError("the file holds no mapping of keys", path, "see the packaged contracts for an example")

@@ -34,10 +34,11 @@ class Unmapped:
         self.counts: Counter[str] = Counter()
 
     def add(self, name: str) -> None:
-        if not _NAME.fullmatch(name):
-            name = "(unreadable name)"
-        elif name not in self.counts and len(self.counts) >= MOST_NAMES:
-            name = "(other names)"
+        if name not in self.counts:
+            if not _NAME.fullmatch(name):
+                name = "(unreadable name)"
+            elif len(self.counts) >= MOST_NAMES:
+                name = "(other names)"
         self.counts[name] += 1
 
     def add_rest(self, prefix: str, record: Mapping[str, Any], used: Iterable[str]) -> None:
@@ -97,6 +98,12 @@ class Draft:
             found.setdefault(ours, value)
         return found
 
+    def categories(self, purpose: str) -> list[str]:
+        """The sender's categories that stand for a purpose: those declared, else the one of its name."""
+        rules = self.rules
+        assert isinstance(rules, FormatRules)
+        return [category for category, meant in rules.consent.items() if purpose in meant] or [purpose]
+
     def consent(self, stated: Mapping[str, Any], prefix: str) -> dict[str, bool]:
         """Purposes from categories: denied where one category denies, granted where each of them grants, else absent."""
         rules = self.rules
@@ -107,8 +114,8 @@ class Draft:
                 self.unmapped.add(f"{prefix}{category}")
         decided = {}
         for purpose in purposes:
-            names = [category for category, meant in rules.consent.items() if purpose in meant]
-            if purpose in stated or not names:
+            names = self.categories(purpose)
+            if purpose in stated and purpose not in names:
                 names.append(purpose)
             answers = [stated.get(name) for name in names]
             if any(answer is False for answer in answers):

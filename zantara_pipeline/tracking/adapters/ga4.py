@@ -128,7 +128,7 @@ def _properties(record: dict[str, Any], event: Any, params: list[tuple[str, Any]
     items = record.get("items")
     items = items if isinstance(items, list) else []
     if len(items) > 1:
-        draft.unmapped.add("items (several)")
+        draft.unmapped.add("items where several")
     one = items[0] if len(items) == 1 and isinstance(items[0], dict) else {}
     rules = draft.rules
     assert isinstance(rules, FormatRules)

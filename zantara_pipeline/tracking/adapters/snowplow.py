@@ -42,7 +42,7 @@ COLUMNS = tuple(
     """.split()  # noqa: SIM905 - 131 names are read more easily as words
 )
 _USED = ("platform", "collector_tstamp", "dvce_created_tstamp", "dvce_sent_tstamp", "derived_tstamp", "true_tstamp",
-         "event", "event_name", "event_id", "user_id", "domain_userid", "domain_sessionid", "geo_country",
+         "event", "event_name", "event_id", "user_id", "domain_userid", "domain_sessionid", "geo_country", "os_family",
          "contexts", "derived_contexts", "unstruct_event")  # fmt: skip
 _UNSTRUCT, _CONTEXTS = "unstruct_event_", "contexts_"
 _IGLU = re.compile(r"iglu:[^/]+/([^/]+)/[^/]+/[^/]+")
@@ -221,9 +221,9 @@ def _answers(data: dict[str, Any], draft: Draft) -> dict[str, bool]:
         return {key: value for key, value in data.items() if isinstance(value, bool)}
     kind = data.get("eventType", data.get("event_type"))
     basis = data.get("basisForProcessing", data.get("basis_for_processing"))
-    rules = draft.rules
-    assert isinstance(rules, SnowplowRules)
-    known = dict.fromkeys([*rules.consent, *draft.plan.privacy.purposes], False)
+    known = dict.fromkeys(
+        (name for purpose in draft.plan.privacy.purposes for name in draft.categories(purpose)), False
+    )
     if kind in _WITHHELD:
         return dict(known)
     if kind not in _ALLOWED or basis != "consent" or not isinstance(scopes, list):
