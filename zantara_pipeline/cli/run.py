@@ -60,6 +60,7 @@ def run(
     _tell(home, console, as_json)
     _something_was_usable(settings, home)
     _unreadable(home)
+    _something_was_taken(settings, home)
 
 
 def _contracts_are_sound(settings: Settings) -> None:
@@ -158,3 +159,10 @@ def _unreadable(home: Home) -> None:
         others = f" ({len(refused) - 1} more like it: `zantara alerts list`)" if len(refused) > 1 else ""
         print(f"zantara: {refused[0].message}{others}", file=sys.stderr)
         raise typer.Exit(2)
+
+
+def _something_was_taken(settings: Settings, home: Home) -> None:
+    """A folder with nothing but a catalogue or a consent ledger in it holds no events."""
+    if not _known_files(home):
+        landing = settings.landing or home.landing / "events"
+        raise InputError("no event files have landed", landing, "the notes above say what the files there are")

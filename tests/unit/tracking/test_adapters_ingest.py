@@ -117,6 +117,15 @@ def test_a_compressed_file_is_adapted_once_and_its_fields_are_counted_once(tmp_p
     assert (again.files, again.known, again.notices) == ({}, 1, [])
 
 
+def test_many_files_of_one_format_are_one_notice(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    for number in range(3):
+        shop.land(f"{number}.csv", (FIXTURES / "events.csv").read_bytes() + b"\n" * number)
+    assert take(shop).notices == [
+        "0.csv and 2 more: 15 records from csv, 3 of them unreadable; without a place: e_mail 9, note 3"
+    ]
+
+
 def test_adapting_beforehand_gives_the_same_rows(tmp_path: Path) -> None:
     direct, before = Shop(tmp_path / "direct"), Shop(tmp_path / "before")
     land(direct, "ga4.jsonl")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from zantara_pipeline.tracking.adapters.contract import AdaptersContract, load_adapters
 from zantara_pipeline.tracking.adapters.convert import adapt_file, default_out
 from zantara_pipeline.tracking.adapters.detect import Intake, NotEvents, load_intake
-from zantara_pipeline.tracking.adapters.stream import Adaptation, Report
+from zantara_pipeline.tracking.adapters.stream import Adaptation, Report, total_report
 
 __all__ = [
     "Adaptation",
@@ -21,4 +21,5 @@ __all__ = [
     "default_out",
     "load_adapters",
     "load_intake",
+    "total_report",
 ]

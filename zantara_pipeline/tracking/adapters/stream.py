@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Protocol
@@ -63,6 +64,21 @@ class Report:
         return f"{told}; without a place: {named}{f' and {rest} more' if rest > 0 else ''}"
 
 
+def total_report(reports: Sequence[Report]) -> Report:
+    """Reports of one format added up."""
+    counts = Counter[str]()
+    for report in reports:
+        counts.update(report.unmapped)
+    records, adapted, unreadable = (
+        sum(getattr(r, name) for r in reports) for name in ("records", "adapted", "unreadable")
+    )
+    return Report(reports[0].format, records, adapted, unreadable, _by_frequency(counts))
+
+
+def _by_frequency(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda found: (-found[1], found[0])))
+
+
 class Adaptation:
     """How one file of a known format is turned into envelope lines; `open` starts it, `report` says how it went."""
 
@@ -87,9 +103,7 @@ class Adaptation:
     @property
     def report(self) -> Report:
         """Of what was read so far; most frequent fields first."""
-        self._report.unmapped = dict(
-            sorted(self._draft.unmapped.counts.items(), key=lambda found: (-found[1], found[0]))
-        )
+        self._report.unmapped = _by_frequency(self._draft.unmapped.counts)
         return self._report
 
     def _numbered(self, lines: Iterator[bytes]) -> Iterator[bytes]:
