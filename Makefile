@@ -15,8 +15,8 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## what can be done here
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
 
-run: .installed-base ## run the whole pipeline: on the simulated shop, or EVENTS=path [ITEMS=file] [CONSENT=file]
-	@$(ZANTARA) run $(if $(EVENTS),--events "$(EVENTS)",--simulated-shop) $(if $(ITEMS),--items "$(ITEMS)") $(if $(CONSENT),--consent "$(CONSENT)")
+run: .installed-base ## run the whole pipeline: on the simulated shop, or EVENTS=path [FORMAT=name] [ITEMS=file] [CONSENT=file]
+	@$(ZANTARA) run $(if $(EVENTS),--events "$(EVENTS)",--simulated-shop) $(if $(FORMAT),--format "$(FORMAT)") $(if $(ITEMS),--items "$(ITEMS)") $(if $(CONSENT),--consent "$(CONSENT)")
 
 test: .installed-test ## lint, types, layers, dbt parse, definitions, all tests
 	@.venv/bin/python -m tests.floor

@@ -26,6 +26,7 @@ def main() -> int:
             "ZANTARA_CONSENT",
             "ZANTARA_CONTRACTS",
             "ZANTARA_AS_OF",
+            "ZANTARA_FORMAT",
             "DAGSTER_HOME",
         ):
             environment.pop(name, None)

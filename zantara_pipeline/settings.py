@@ -10,12 +10,15 @@ import os
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from zantara_pipeline.contracts_io import PACKAGED
 from zantara_pipeline.errors import InputError
+
+EventFormat = Literal["auto", "envelope", "segment", "snowplow", "ga4", "csv"]
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,6 +33,7 @@ class Settings(BaseSettings):
     landing, items, consent : where events, the catalogue and the consent ledger are read from instead of
         <home>/data/landing/{events,items,consent}; a file or a folder; read in place, never copied, so that
         payloads nobody consented to are not stored a second time.
+    format : of the landed event files; auto finds it per file, any other is held against each file.
     as_of : the clock of a run (ISO 8601 with zone); default the latest received_at seen.
     late_after_hours : an event received later than this after it occurred is marked is_late.
     max_lateness_days : an event later than this is quarantined (too_late); also how far back duplicates are sought.
@@ -43,6 +47,7 @@ class Settings(BaseSettings):
     landing: Path | None = None
     items: Path | None = None
     consent: Path | None = None
+    format: EventFormat = "auto"
     as_of: datetime | None = None
     late_after_hours: int = Field(default=24, ge=1)
     max_lateness_days: int = Field(default=30, ge=1)

@@ -278,6 +278,8 @@ def test_nothing_but_files_that_are_no_events(tmp_path: Path) -> None:
     home = tmp_path / "home"
     events = home / "data" / "landing" / "events"
     events.mkdir(parents=True)
+    (events / "items.csv").write_text("product_id,title\np-1,Radio\n")
+    assert f"{events}: no event files have landed" in refused(home, "run")
     (events / "empty.jsonl").touch()
     assert f"{events}: every landed file is empty" in refused(home, "run")
     (events / "image.jsonl").write_bytes(b"\x89PNG\r\n\x1a\n" + os.urandom(64).replace(b"\n", b"x"))

@@ -13,13 +13,16 @@ import typer
 from rich.console import Console
 
 from zantara_pipeline.errors import InputError
-from zantara_pipeline.settings import Settings, load_settings
+from zantara_pipeline.settings import EventFormat, Settings, load_settings
 from zantara_pipeline.storage.home import Home
 
 
 def run(
     events: Annotated[
-        Path | None, typer.Option(help="Folder or file of events (.jsonl, .jsonl.gz), read in place.")
+        Path | None, typer.Option(help="Folder or file of events (.jsonl, .csv, .tsv, also .gz), read in place.")
+    ] = None,
+    format: Annotated[
+        EventFormat | None, typer.Option(help="Format of the event files; default: found by their first lines.")
     ] = None,
     items: Annotated[Path | None, typer.Option(help="Catalogue CSV with a column product_id.")] = None,
     consent: Annotated[
@@ -45,7 +48,9 @@ def run(
             raise InputError(
                 "no such file or folder", f"--{'events' if option == 'landing' else option} {path}", "correct the path"
             )
-    settings = load_settings(as_of=as_of, **{name: p.resolve() if p else None for name, p in paths.items()})
+    settings = load_settings(
+        as_of=as_of, format=format, **{name: p.resolve() if p else None for name, p in paths.items()}
+    )
     _contracts_are_sound(settings)
     home = Home(settings.home).create()
     # the stream itself, because steps run with sys.stdout turned to the log
@@ -55,6 +60,7 @@ def run(
     _tell(home, console, as_json)
     _something_was_usable(settings, home)
     _unreadable(home)
+    _something_was_taken(settings, home)
 
 
 def _contracts_are_sound(settings: Settings) -> None:
@@ -153,3 +159,10 @@ def _unreadable(home: Home) -> None:
         others = f" ({len(refused) - 1} more like it: `zantara alerts list`)" if len(refused) > 1 else ""
         print(f"zantara: {refused[0].message}{others}", file=sys.stderr)
         raise typer.Exit(2)
+
+
+def _something_was_taken(settings: Settings, home: Home) -> None:
+    """A folder with nothing but a catalogue or a consent ledger in it holds no events."""
+    if not _known_files(home):
+        landing = settings.landing or home.landing / "events"
+        raise InputError("no event files have landed", landing, "the notes above say what the files there are")

@@ -19,6 +19,7 @@ from zantara_pipeline.settings import PROJECT_ROOT, Settings
 from zantara_pipeline.storage.engine import warehouse
 from zantara_pipeline.storage.home import Home, home_lock
 from zantara_pipeline.storage.ledger import Ledger
+from zantara_pipeline.tracking.adapters import Intake, load_intake
 from zantara_pipeline.tracking.clock import is_live, latest_received_at
 from zantara_pipeline.tracking.plan import TrackingPlan, load_plan
 from zantara_pipeline.tracking.verdict import Rules
@@ -47,6 +48,10 @@ class Pipeline:
     @property
     def rules(self) -> Rules:
         return Rules(self.plan, self.settings.late_after_hours, self.settings.max_lateness_days)
+
+    @property
+    def intake(self) -> Intake:
+        return load_intake(self.settings.format, self.settings.contract_dirs, self.plan)
 
     @property
     def landing(self) -> Path:

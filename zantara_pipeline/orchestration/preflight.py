@@ -13,14 +13,22 @@ from zantara_pipeline.errors import InputError
 from zantara_pipeline.experiments import load_experiments
 from zantara_pipeline.recommend import load_config
 from zantara_pipeline.settings import Settings
+from zantara_pipeline.tracking.adapters import load_adapters
 from zantara_pipeline.tracking.plan import load_plan
 
 # What the loaders below look for; a file of an overlay with another name would be ignored without a word.
-KNOWN_FILES = ("tracking_plan/*.yaml", "experiments/*.yaml", "recommendation.yaml", "privacy.yaml", "alerts.yaml")
+KNOWN_FILES = (
+    "tracking_plan/*.yaml",
+    "experiments/*.yaml",
+    "recommendation.yaml",
+    "privacy.yaml",
+    "alerts.yaml",
+    "adapters.yaml",
+)
 
 
 def check_contracts(settings: Settings) -> None:
-    """Load tracking plan, privacy, experiments, recommendation and alerts as the steps will.
+    """Load tracking plan, privacy, adapters, experiments, recommendation and alerts as the steps will.
 
     Raises
     ------
@@ -29,7 +37,7 @@ def check_contracts(settings: Settings) -> None:
     folders = settings.contract_dirs
     if settings.contracts is not None:
         _refuse_unread(settings.contracts)
-    load_plan(folders)
+    load_adapters(folders, load_plan(folders).privacy)
     load_experiments([folder / "experiments" for folder in folders])
     load_config(folders)
     load_alerts_config(overlay_files(folders, "alerts.yaml")["alerts.yaml"])

@@ -11,7 +11,7 @@ import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from queue import SimpleQueue
@@ -23,6 +23,7 @@ from zantara_pipeline.errors import InputError
 from zantara_pipeline.privacy.consent import utc_text
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
+from zantara_pipeline.tracking.adapters import Adaptation, Intake, NotEvents, total_report
 from zantara_pipeline.tracking.batch import BatchWorker, FileCounts, Outcome
 from zantara_pipeline.tracking.commits import move_in, recover, stage
 from zantara_pipeline.tracking.observed import ObservedConsent
@@ -63,12 +64,15 @@ def ingest(
     rules: Rules,
     *,
     threads: int,
+    intake: Intake | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> IngestResult:
     """Take every landed file that is not in the ledger yet.
 
-    A file that cannot be read whole (a truncated .gz) is refused, named in `refused`, and nothing of it is taken;
-    the others go on.
+    intake : how files of other formats are told and adapted; None: every file holds envelope lines.
+
+    A file that cannot be read whole (a truncated .gz), or whose format is unclear or not the given one, is refused, named
+    in `refused`, and nothing of it is taken; the others go on.
     """
     recover(home, ledger)
     result = IngestResult()
@@ -76,15 +80,17 @@ def ingest(
     count = min(threads, MOST_WORKERS) if new else 0
     workers = [BatchWorker(home, ledger, rules, WORKER_MEMORY) for _ in range(count)]
     commit = _Commit(home, ledger, rules.plan)
+    adaptations: list[tuple[str, Adaptation]] = []
     try:
         for group in _groups(new):
             if progress:
                 progress(f"{group[0].name}{f' and {len(group) - 1} more' if len(group) > 1 else ''}")
-            _ingest_group(commit, workers, group, result)
+            _ingest_group(commit, workers, _adapted(group, intake, adaptations, result), result)
     finally:
         for worker in workers:
             worker.close()
     _notices(result)
+    result.notices += _said_of(adaptations)
     return result
 
 
@@ -125,9 +131,8 @@ def _groups(files: Sequence[LandedFile]) -> Iterator[list[LandedFile]]:
 
 
 def _ingest_group(
-    commit: _Commit, workers: Sequence[BatchWorker], group: list[LandedFile], result: IngestResult
+    commit: _Commit, workers: Sequence[BatchWorker], readable: list[LandedFile], result: IngestResult
 ) -> None:
-    readable = [file for file in group if _readable(file, result)]
     if not readable:
         return
     folder = commit.begin(readable)
@@ -142,6 +147,37 @@ def _ingest_group(
     result.quarantined_dates |= commit.quarantined_dates
     for file, counts in zip(readable, commit.counts, strict=True):
         result.files[file.name] = counts
+
+
+def _adapted(
+    group: list[LandedFile], intake: Intake | None, adaptations: list[tuple[str, Adaptation]], result: IngestResult
+) -> list[LandedFile]:
+    """The files that can be taken, with what adapts them, if anything has to; the others are refused or left."""
+    readable = [file for file in group if _readable(file, result)]
+    if intake is None:
+        return readable
+    taken = []
+    for file in readable:
+        try:
+            adaptation = intake.look(file.path)
+        except NotEvents as error:
+            result.notices.append(str(error))
+            continue
+        except InputError as error:
+            result.refused[file.name] = str(error)
+            continue
+        if adaptation:
+            adaptations.append((file.name, adaptation))
+        taken.append(replace(file, adapt=adaptation.open) if adaptation else file)
+    return taken
+
+
+def _said_of(adaptations: Sequence[tuple[str, Adaptation]]) -> Iterator[str]:
+    """One notice a format, however many files: what was left behind is much the same in each of them."""
+    for format in sorted({adaptation.format for _, adaptation in adaptations}):
+        found = [(name, adaptation.report) for name, adaptation in adaptations if adaptation.format == format]
+        names = found[0][0] if len(found) == 1 else f"{found[0][0]} and {len(found) - 1} more"
+        yield f"{names}: {total_report([report for _, report in found]).words()}"
 
 
 def _outcomes(workers: Sequence[BatchWorker], batches: Iterable[pa.Table]) -> Iterator[Outcome]:

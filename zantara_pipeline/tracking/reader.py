@@ -10,10 +10,10 @@ from __future__ import annotations
 import gzip
 import hashlib
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +27,7 @@ _NEWLINE = ord("\n")
 _LAST_ASCII = 0x7F
 # event_id, event and timestamp with their keys alone need more; a longer line of blanks counts as unparsable.
 _SHORTEST_EVENT = 40
-SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".json", ".json.gz")
+SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
 
 BATCH_SCHEMA = pa.schema(
     [("file_no", pa.int32()), ("line_no", pa.int64()), ("line", pa.string()), ("rendering", pa.string())]
@@ -36,12 +36,16 @@ BATCH_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class LandedFile:
-    """One landed file: its path, the name it is known by, and what it was when first looked at."""
+    """One landed file: its path, the name it is known by, and what it was when first looked at.
+
+    adapt : makes envelope lines of what is read from a file of another format (adapters/); None: it holds them already.
+    """
 
     path: Path
     name: str
     sha256: str
     bytes: int
+    adapt: Callable[[Any], Any] | None = None
 
     @property
     def source(self) -> str:
@@ -86,7 +90,8 @@ def line_batches(file: LandedFile, file_no: int) -> Iterator[pa.RecordBatch]:
     carry, line_no = b"", 1
     try:
         with _open(file.path) as handle:
-            while chunk := handle.read(CHUNK_BYTES):
+            source = file.adapt(handle) if file.adapt else handle
+            while chunk := source.read(CHUNK_BYTES):
                 cut = chunk.rfind(b"\n") + 1
                 if not cut:
                     carry += chunk

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.storage.engine import open_engine
 from zantara_pipeline.storage.home import Home
+from zantara_pipeline.tracking.adapters import Intake
 from zantara_pipeline.tracking.batch import FileCounts, batch_counts
 from zantara_pipeline.tracking.ingest import BATCH_BYTES
 from zantara_pipeline.tracking.reader import identify, line_tables
@@ -29,6 +30,8 @@ class FileVerdict:
     counts: FileCounts = field(default_factory=FileCounts)
     reasons: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
     failing_lines: list[dict[str, Any]] = field(default_factory=list)
+    format: str = "envelope"
+    unmapped: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         c = self.counts
@@ -37,26 +40,31 @@ class FileVerdict:
         return {
             "file": self.file, "rows_in": c.rows_in, "accepted": c.accepted, "quarantined": c.quarantined,
             "suppressed": c.suppressed, "unparsable": c.unparsable, "late": c.late, "reasons": reasons,
-            "failing_lines": self.failing_lines,
+            "failing_lines": self.failing_lines, "format": self.format, "unmapped": self.unmapped,
         }  # fmt: skip
 
 
-def validate_file(path: Path, rules: Rules, *, threads: int, examples: int = 20) -> FileVerdict:
+def validate_file(
+    path: Path, rules: Rules, *, threads: int, examples: int = 20, intake: Intake | None = None
+) -> FileVerdict:
     """Judge every line of a file as ingest would.
 
     Raises
     ------
-    InputError : no such file, a folder, a truncated .gz.
+    InputError : no such file, a folder, a truncated .gz, another format than given.
     """
     if not path.is_file():
         raise InputError("no such file", path, "name a .jsonl or .jsonl.gz file")
-    verdict = FileVerdict(str(path))
+    file, verdict = identify(path, path.name), FileVerdict(str(path))
+    adaptation = intake.look(path) if intake else None
+    if adaptation:
+        file = replace(file, adapt=adaptation.open)
     with tempfile.TemporaryDirectory() as folder:
         con = open_engine(None, Home(Path(folder)), threads=threads, memory_limit="600MB")
         try:
             judge, failures = Judge(con, rules), Failures(con, rules)
             con.execute("CREATE TEMP TABLE sources AS SELECT 0 AS file_no, ? AS source", [path.name])
-            for lines in line_tables([identify(path, path.name)], BATCH_BYTES):
+            for lines in line_tables([file], BATCH_BYTES):
                 judge.load(lines)
                 judge.judge()
                 failures.hold()
@@ -64,6 +72,8 @@ def validate_file(path: Path, rules: Rules, *, threads: int, examples: int = 20)
                 _add(con, verdict, examples)
         finally:
             con.close()
+    if adaptation:
+        verdict.format, verdict.unmapped = adaptation.format, adaptation.report.unmapped
     return verdict
 
 

@@ -104,10 +104,19 @@ def test_the_name_in_the_lake_changes_with_the_content(tmp_path: Path) -> None:
 
 
 def test_event_files_are_found_below_a_folder_in_name_order(tmp_path: Path) -> None:
-    for name in ("b.jsonl", "a/z.ndjson.gz", "a/c.json", "notes.txt", "items.csv", ".hidden/x.jsonl", "a/.part.jsonl"):
+    for name in (
+        "b.jsonl",
+        "a/z.ndjson.gz",
+        "a/c.json",
+        "notes.txt",
+        "c.csv",
+        "d.tsv.gz",
+        ".hidden/x.jsonl",
+        "a/.part.jsonl",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).touch()
-    assert [name for _, name in landed_paths(tmp_path)] == ["a/c.json", "a/z.ndjson.gz", "b.jsonl"]
+    assert [name for _, name in landed_paths(tmp_path)] == ["a/c.json", "a/z.ndjson.gz", "b.jsonl", "c.csv", "d.tsv.gz"]
     assert landed_paths(tmp_path / "b.jsonl") == [(tmp_path / "b.jsonl", "b.jsonl")]
 
 

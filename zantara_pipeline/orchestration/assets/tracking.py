@@ -72,7 +72,8 @@ def ingest_landed_files(
     context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> Iterator[dg.MaterializeResult]:
     """Takes whatever landed and was not taken yet, and reports the received days that it touched."""
-    result = ingest(pipeline.home, pipeline.ledger, pipeline.landing, pipeline.rules, threads=pipeline.settings.threads)
+    threads, intake = pipeline.settings.threads, pipeline.intake
+    result = ingest(pipeline.home, pipeline.ledger, pipeline.landing, pipeline.rules, threads=threads, intake=intake)
     total = result.total
     refused = [Finding("unreadable_file", "critical", f"file/{name}", said) for name, said in result.refused.items()]
     alert_ledger(pipeline).sync(refused, pipeline.as_of(context), ["unreadable_file"])

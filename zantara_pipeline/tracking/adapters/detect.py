@@ -1,0 +1,150 @@
+"""Which format a landed file has: found by its first lines, or given and held against them.
+
+A wrong guess would be a mess that nobody sees: every line suppressed for want of a consent that stands elsewhere. So what
+is given must fit, and what fits two formats is refused.
+
+Belongs here: looking at first lines, and refusing. Does not belong here: reading the rest (stream.py).
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zantara_pipeline.errors import InputError
+from zantara_pipeline.settings import EventFormat
+from zantara_pipeline.tracking.adapters import csv_rows, ga4, segment, snowplow
+from zantara_pipeline.tracking.adapters.contract import AdaptersContract, load_adapters
+from zantara_pipeline.tracking.adapters.stream import Adaptation, read_object
+from zantara_pipeline.tracking.plan import TrackingPlan
+
+# Twenty lines tell formats apart; a line may be long, but not so long that looking costs more than reading.
+LOOK_LINES, LOOK_BYTES = 20, 2**20
+NAMES: dict[str, str] = {
+    "envelope": "the envelope",
+    "segment": "Segment or RudderStack JSON",
+    "snowplow": "Snowplow enriched events",
+    "ga4": "a GA4 BigQuery export",
+    "csv": "a CSV of events",
+}
+_TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+_LEDGER = {"user_id", "purpose", "status", "effective_from"}
+
+
+class NotEvents(InputError):
+    """A table that is plainly something else (a catalogue, a consent ledger): it is left where it is."""
+
+
+@dataclass(frozen=True)
+class Intake:
+    """How landed files are read: the format given, the contract of adapters, and the plan that types are taken from."""
+
+    given: EventFormat
+    contract: AdaptersContract
+    plan: TrackingPlan
+
+    def look(self, path: Path) -> Adaptation | None:
+        """How to adapt a file; None where it holds our envelope already.
+
+        Raises
+        ------
+        InputError : its first lines are of another format than given, or of several; NotEvents for other tables.
+        """
+        lines = _first_lines(path)
+        found = Counter(kind for line in lines if (kind := self._kind(line)) is not None)
+        if "csv" not in found and lines and self._csv_problem(lines[0]) is None:
+            found = Counter(csv=1)
+        format = self._chosen(path, lines, found)
+        return None if format == "envelope" else Adaptation(format, self.contract, self.plan)
+
+    def _chosen(self, path: Path, lines: Sequence[bytes], found: Counter[str]) -> str:
+        if len(found) > 1:
+            both = " and like ".join(NAMES[name] for name in sorted(found))
+            raise InputError(f"its first lines look like {both}", path, "split it into files of one format")
+        only = next(iter(found), None)
+        if self.given != "auto":
+            return self._as_given(path, lines, only)
+        if only is None and lines and path.name.endswith(_TABLES):
+            self._refuse_table(path, lines[0])
+        return only or "envelope"
+
+    def _as_given(self, path: Path, lines: Sequence[bytes], only: str | None) -> str:
+        given = self.given
+        if only not in (None, given):
+            todo = f"give --format {only}, or auto"
+            raise InputError(f"its first lines look like {NAMES[str(only)]}, not like {NAMES[given]}", path, todo)
+        if only is None and lines and given == "csv":
+            raise InputError(f"its header is none of events: {self._csv_problem(lines[0])}", path, _MAP_COLUMNS)
+        if only is None and lines and given != "envelope":
+            what = f"none of its first lines is one of {NAMES[given]}"
+            raise InputError(what, path, "check the file, or give another --format")
+        return given
+
+    def _refuse_table(self, path: Path, first: bytes) -> None:
+        header = set(csv_rows.split(first, self.contract.csv.delimiter) or ())
+        if header >= _LEDGER or ("product_id" in header and not header & set(csv_rows.NEEDED)):
+            raise NotEvents("a catalogue or a consent ledger by its header; no events are read from it", path)
+        what = f"neither Snowplow's {len(snowplow.COLUMNS)} columns nor a header of events: {self._csv_problem(first)}"
+        raise InputError(what, path, _MAP_COLUMNS)
+
+    def _csv_problem(self, first: bytes) -> str | None:
+        """Why a first line is no header of events; JSON is none."""
+        header = csv_rows.split(first, self.contract.csv.delimiter)
+        if header is None or first.lstrip().startswith((b"{", b"[")):
+            return "not a line of a CSV"
+        return csv_rows.header_problem(header, self.contract.csv, self.plan.privacy)
+
+    def _kind(self, line: bytes) -> str | None:
+        """The format of one line, if it is any of those that say so in each line."""
+        try:
+            text = line.decode("utf-8")
+            if snowplow.from_tsv(text) is not None:
+                return "snowplow"
+            return _kind_of(read_object(text)[0])
+        except (ValueError, ArithmeticError, RecursionError):
+            return None
+
+
+_MAP_COLUMNS = "name the columns in adapters.yaml (csv.columns), or correct the file"
+
+
+def load_intake(given: EventFormat, dirs: Sequence[Path], plan: TrackingPlan) -> Intake:
+    """The intake of a run.
+
+    Raises
+    ------
+    InputError : as `load_adapters`.
+    """
+    return Intake(given, load_adapters(dirs, plan.privacy), plan)
+
+
+def _kind_of(record: dict[str, Any]) -> str | None:
+    if snowplow.is_record(record):
+        return "snowplow"
+    if ga4.is_record(record):
+        return "ga4"
+    if segment.is_record(record):
+        return "segment"
+    return "envelope" if "event" in record and ("event_id" in record or "timestamp" in record) else None
+
+
+def _first_lines(path: Path) -> list[bytes]:
+    """Up to LOOK_LINES lines that are not blank; a last one that is cut off by LOOK_BYTES is left out.
+
+    A damaged .gz has none: whoever reads it whole says what is wrong with it.
+    """
+    try:
+        with gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb") as handle:
+            block = handle.read(LOOK_BYTES).removeprefix(codecs.BOM_UTF8)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        return []
+    lines = block.split(b"\n")
+    if len(block) >= LOOK_BYTES - len(codecs.BOM_UTF8):
+        lines.pop()
+    return [line for line in lines if line.strip()][:LOOK_LINES]

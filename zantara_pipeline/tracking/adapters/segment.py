@@ -1,0 +1,97 @@
+"""Segment and RudderStack: messages of the tracking API (track, page, screen, identify, group, alias), one JSON a line.
+
+Facts from their specifications: messageId is the id of a message; `timestamp` is the device's time corrected by
+receivedAt - (sentAt - originalTimestamp); consent is in context.consent.categoryPreferences (Segment) or in
+context.consentManagement.allowedConsentIds and deniedConsentIds (RudderStack).
+
+Belongs here: which of their fields goes where. Does not belong here: anything that holds for other formats too (draft.py).
+Traits, addresses and every context but platform, country and version of the app stay behind.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zantara_pipeline.tracking.adapters.draft import Draft, emptied, envelope, identifier
+from zantara_pipeline.tracking.adapters.times import corrected, parse_time, rfc3339
+
+TYPES = ("track", "page", "screen", "identify", "group", "alias")
+_OWN_FIELDS = ("messageId", "anonymousId", "userId", "originalTimestamp", "sentAt")
+_USED = ("type", "event", "messageId", "userId", "anonymousId", "groupId", "timestamp", "originalTimestamp", "sentAt",
+         "receivedAt", "channel", "properties", "context")  # fmt: skip
+_USED_CONTEXT = ("consent", "consentManagement", "sessionId", "groupId", "app", "device", "location")
+_PLATFORMS = {"browser": "web", "web": "web", "server": "server"}
+
+
+def is_record(record: dict[str, Any]) -> bool:
+    """Whether an object is one of their messages."""
+    return record.get("type") in TYPES and any(key in record for key in _OWN_FIELDS)
+
+
+def adapt(record: dict[str, Any], draft: Draft) -> dict[str, Any]:
+    """One message as an envelope."""
+    context = _object(record, "context")
+    app, device, place = (_object(context, name) for name in ("app", "device", "location"))
+    draft.unmapped.add_rest("", record, _USED)
+    draft.unmapped.add_rest("context.", context, _USED_CONTEXT)
+    draft.unmapped.add_rest("context.app.", app, ("version",))
+    draft.unmapped.add_rest("context.device.", device, ("id", "type"))
+    draft.unmapped.add_rest("context.location.", place, ("country",))
+    event = draft.event_name(record.get("event") if record.get("type") == "track" else record.get("type"))
+    group = record.get("groupId") or context.get("groupId")
+    kept = {"platform": _platform(device, record), "country": place.get("country"), "app_version": app.get("version")}
+    return envelope({
+        "event_id": identifier(record.get("messageId")),
+        "event": event,
+        "timestamp": _timestamp(record),
+        "sent_at": emptied(record.get("sentAt")),
+        "received_at": emptied(record.get("receivedAt")),
+        "user_id": identifier(record.get("userId")),
+        "anonymous_id": identifier(record.get("anonymousId")),
+        "session_id": identifier(context.get("sessionId")),
+        "device_id": identifier(device.get("id")),
+        "organisation_id": identifier(group),
+        "properties": _properties(record, event, draft),
+        "context": envelope({key: emptied(value) for key, value in kept.items()}) or None,
+        "consent": draft.consent(_stated(context), "context.consent.") or None,
+    })  # fmt: skip
+
+
+def _object(record: dict[str, Any], name: str) -> dict[str, Any]:
+    found = record.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _timestamp(record: dict[str, Any]) -> Any:
+    """Their corrected time; else the same correction made here; else what the device said, or when it was received."""
+    if record.get("timestamp"):
+        return emptied(record["timestamp"])
+    created, sent, received = (parse_time(record.get(key)) for key in ("originalTimestamp", "sentAt", "receivedAt"))
+    if created and sent and received:
+        return rfc3339(corrected(received, created, sent))
+    return emptied(record.get("originalTimestamp") or record.get("receivedAt"))
+
+
+def _platform(device: dict[str, Any], record: dict[str, Any]) -> str | None:
+    kind = str(device.get("type")).lower()
+    return kind if kind in ("ios", "android") else _PLATFORMS.get(str(record.get("channel")).lower())
+
+
+def _properties(record: dict[str, Any], event: Any, draft: Draft) -> Any:
+    found = record.get("properties")
+    if found is None or isinstance(found, dict):
+        return draft.properties(event, (found or {}).items(), "properties.")
+    return [] if isinstance(found, (list, str)) else found
+
+
+def _stated(context: dict[str, Any]) -> dict[str, Any]:
+    """Category -> allowed; what both tools say is combined, and denied wins."""
+    stated = dict(_object(_object(context, "consent"), "categoryPreferences"))
+    managed = _object(context, "consentManagement")
+    for category in _texts(managed.get("allowedConsentIds")):
+        stated.setdefault(category, True)
+    return stated | dict.fromkeys(_texts(managed.get("deniedConsentIds")), False)
+
+
+def _texts(found: Any) -> list[str]:
+    return [item for item in found if isinstance(item, str)] if isinstance(found, list) else []
