@@ -63,7 +63,7 @@ def test_a_scheduled_day_without_files_is_green(small_home: Path, alerting: dict
         # the shop is dirty on purpose: the promise about rejects is broken, which warns
         assert all(result.passed for result in results if result.check_name != "rejects_as_promised")
         [promise] = [result for result in results if result.check_name == "rejects_as_promised"]
-        assert promise.severity == dg.AssetCheckSeverity.WARN and promise.metadata["day"].value == "2026-02-27"
+        assert promise.severity == dg.AssetCheckSeverity.WARN and promise.metadata["day"].value == DAY
     assert (home / "data" / "published.duckdb").stat().st_mtime_ns > before
     with reading(published(home)) as con:
         assert con.execute("SELECT DISTINCT refreshed_at FROM segments.catalog").fetchall() == [
