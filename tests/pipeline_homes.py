@@ -249,8 +249,9 @@ def unfinished_training_runs(home: Path) -> int:
 
 
 def alert_facts(home: Path) -> list[tuple[str, str, str]]:
-    """(kind, subject, metric or '') of the open alerts in the published copy."""
+    """(kind, subject, metric or reason or '') of the open alerts in the published copy."""
     with reading(published(home)) as con:
         return con.execute(
-            "SELECT kind, subject, coalesce(details->>'metric', '') FROM ops.alerts WHERE resolved_at IS NULL ORDER BY ALL"
+            "SELECT kind, subject, coalesce(details->>'metric', (details->>'code') || ' ' || (details->>'path'), '') "
+            "FROM ops.alerts WHERE resolved_at IS NULL ORDER BY ALL"
         ).fetchall()

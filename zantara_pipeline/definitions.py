@@ -11,13 +11,14 @@ from zantara_pipeline.orchestration.checks import CHECKS
 from zantara_pipeline.orchestration.console import quiet_logger
 from zantara_pipeline.orchestration.dbt import build_dbt_assets, dbt_resource
 from zantara_pipeline.orchestration.pipeline import Pipeline, pipeline_resource
+from zantara_pipeline.orchestration.replay_job import replay_job
 from zantara_pipeline.orchestration.schedules import daily_schedule
-from zantara_pipeline.orchestration.sensors import alert_sensor, landing_sensor
+from zantara_pipeline.orchestration.sensors import alert_sensor, landing_sensor, replay_sensor
 from zantara_pipeline.settings import Settings, dagster_home_is_set, load_settings
 
 
 def build_definitions(settings: Settings, say: Callable[[str, str], None] | None = None) -> dg.Definitions:
-    """All assets, checks, the job, schedule and sensors for one home.
+    """All assets, checks, jobs, schedule and sensors for one home.
 
     Parameters
     ----------
@@ -47,9 +48,9 @@ def build_definitions(settings: Settings, say: Callable[[str, str], None] | None
     return dg.Definitions(
         assets=[*tables, *ops.build_closing_assets(published)],
         asset_checks=CHECKS,
-        jobs=[job],
+        jobs=[job, replay_job],
         schedules=[daily_schedule(job)],
-        sensors=[landing_sensor(pipeline, job), alert_sensor(pipeline)],
+        sensors=[landing_sensor(pipeline, job), replay_sensor(replay_job, job), alert_sensor(pipeline)],
         resources={"pipeline": pipeline_resource(settings), "dbt": dbt_resource(pipeline)},
         executor=dg.in_process_executor,
         loggers={"console": quiet_logger(say)} if say else {},

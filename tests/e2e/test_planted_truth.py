@@ -10,11 +10,13 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
+import yaml
 from pipeline_homes import (
     alert_facts,
     assert_same_tables,
@@ -25,6 +27,8 @@ from pipeline_homes import (
     warehouse,
     zantara,
 )
+
+from zantara_pipeline.contracts_io import PACKAGED
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("planted_truth")]
 
@@ -240,15 +244,61 @@ def test_the_planted_harm_is_found(con: duckdb.DuckDBPyConnection, truth: dict[s
     assert harmed == [("image_carousel",)]
 
 
-PLANTED_ALERTS = [
+EXPERIMENT_ALERTS = [
     ("guardrail_harm", "image_carousel", "crash_free_sessions"),
     ("guardrail_harm", "image_carousel", "p95_latency_ms"),
     ("srm", "search_ranking", ""),
 ]
+# What each planted fault is to the plan; two kinds of wrong times are one kind of failure.
+FAILURES = {
+    "currency_lower_case": ("product_view", "pattern_mismatch $.properties.currency"),
+    "load_ms_as_flag": ("page_timing", "wrong_type $.properties.load_ms"),
+    "load_ms_huge": ("page_timing", "above_maximum $.properties.load_ms"),
+    "load_ms_missing": ("page_timing", "missing_key $.properties.load_ms"),
+    "price_as_text": ("product_view", "wrong_type $.properties.price"),
+    "price_negative": ("purchase", "below_minimum $.properties.price"),
+    "product_id_as_number": ("rating", "wrong_type $.properties.product_id"),
+    "product_id_missing": ("purchase", "missing_key $.properties.product_id"),
+    "product_id_null": ("add_to_cart", "null_not_allowed $.properties.product_id"),
+    "quantity_as_text": ("add_to_cart", "wrong_type $.properties.quantity"),
+    "quantity_fractional": ("purchase", "wrong_type $.properties.quantity"),
+    "quantity_zero": ("add_to_cart", "below_minimum $.properties.quantity"),
+    "tag_too_long": ("item_tag", "too_long $.properties.tag"),
+    "timestamp_garbled": ("product_view", "bad_timestamp $.timestamp"),
+    "timestamp_impossible": ("product_view", "bad_timestamp $.timestamp"),
+    "timestamp_in_the_future": ("product_view", "future_timestamp $.timestamp"),
+    "too_late": ("product_view", "too_late $.received_at"),
+    "unknown_event": ("Product Viewed", "unknown_event $.event"),
+    "unknown_property": ("product_view", "unknown_key $.properties.discount_code"),
+}
 
 
-def test_exactly_the_planted_alerts_are_raised(home: Path) -> None:
-    assert alert_facts(home) == PLANTED_ALERTS
+def planted_alerts(home: Path, truth: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Experiments and faults as planted; of the last whole day, events whose share of rejects their YAML forbids."""
+    assert set(FAILURES) == set(truth["planted"]["faults"])
+    expected = [("new_failure", f"event/{event}", reason) for event, reason in set(FAILURES.values())]
+    expected.append(("unplanned", "event/Product Viewed", ""))
+    day = (datetime.fromisoformat(truth["as_of"]) - timedelta(days=1)).date()
+    lake, rejected, accepted = home / "data" / "lake", f"quarantine/received_date={day}", f"received_date={day}"
+    with duckdb.connect() as con:
+        failed = pairs(con, f"SELECT event, count(*) FROM '{lake}/{rejected}/*.parquet' GROUP BY 1")
+        for path in sorted((PACKAGED / "tracking_plan").glob("*.yaml")):
+            promised = yaml.safe_load(path.read_text())["sla"]["max_reject_pct"]
+            passed = one(con, f"SELECT count(*) FROM '{lake}/accepted/event={path.stem}/{accepted}/*.parquet'")
+            if failed.get(path.stem, 0) > promised / 100 * (passed + failed.get(path.stem, 0)):
+                expected.append(("reject_rate", f"event/{path.stem}", ""))
+    return sorted(EXPERIMENT_ALERTS + expected)
+
+
+def test_exactly_the_planted_alerts_are_raised(home: Path, truth: dict[str, Any]) -> None:
+    assert alert_facts(home) == planted_alerts(home, truth)
+
+
+def test_the_experiments_stand_first_and_the_kinds_of_failure_together(home: Path) -> None:
+    told = (home / "run.out").read_text(encoding="utf-8").partition("alerts  ")[2]
+    first = [line.split(":")[0].strip() for line in told.splitlines()[1:] if ": " in line]
+    assert first[:3] == ["critical"] * 3 and first.count("critical") == 3
+    assert "warning: 18 of kind new_failure: event/product_view 6, " in told
 
 
 # --- recommendations --------------------------------------------------------------------------------------------------
@@ -344,7 +394,7 @@ def test_the_run_ends_by_telling(home: Path, truth: dict[str, Any]) -> None:
     assert f"{truth['rows_in']:,}" in report and "<script src" not in report and "http-equiv" not in report
 
 
-def test_the_same_input_again_changes_nothing(home: Path) -> None:
+def test_the_same_input_again_changes_nothing(home: Path, truth: dict[str, Any]) -> None:
     """Runs last: every published table, the report's bytes, the model versions and the alerts stay as they are."""
     before = home.parent / "before.duckdb"
     shutil.copy2(published(home), before)
@@ -354,5 +404,5 @@ def test_the_same_input_again_changes_nothing(home: Path) -> None:
     assert_same_tables(before, published(home))
     assert (home / "data" / "reports" / "index.html").read_bytes() == report
     assert model_versions(home) == versions
-    assert alert_facts(home) == PLANTED_ALERTS
+    assert alert_facts(home) == planted_alerts(home, truth)
     assert len(table_hashes(before)) >= len(PUBLISHED_COLUMNS)

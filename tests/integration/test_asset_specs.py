@@ -84,6 +84,11 @@ def test_checks_of_the_lake_block_what_follows(repository: dg.RepositoryDefiniti
         assert graph.get(key).blocking, name
 
 
+def test_a_broken_promise_about_rejects_blocks_nothing(repository: dg.RepositoryDefinition) -> None:
+    key = dg.AssetCheckKey(dg.AssetKey(["lake", "quarantine"]), "rejects_as_promised")
+    assert not repository.asset_graph.get(key).blocking
+
+
 def test_daily_data_is_partitioned_by_day(specs: dict[str, dict[str, Any]]) -> None:
     assert {name for name, spec in specs.items() if spec["partitioned"]} == {"lake/accepted", "lake/quarantine"}
 
@@ -92,13 +97,13 @@ def test_schedule_and_sensors_run_without_being_switched_on(repository: dg.Repos
     assert [schedule.name for schedule in repository.schedule_defs] == ["daily_at_two"]
     assert repository.schedule_defs[0].default_status == dg.DefaultScheduleStatus.RUNNING
     sensors = {sensor.name: sensor.default_status for sensor in repository.sensor_defs}
-    for name in ("new_files_landed", "deliver_alerts"):
+    for name in ("new_files_landed", "quarantine_replayed", "deliver_alerts"):
         assert sensors.pop(name) == dg.DefaultSensorStatus.RUNNING
     assert set(sensors) <= {"default_automation_condition_sensor"}
 
 
 def test_one_graph_for_the_command_the_schedule_and_the_page(repository: dg.RepositoryDefinition) -> None:
-    assert {name for name in repository.job_names if not name.startswith("__")} == {"pipeline"}
+    assert {name for name in repository.job_names if not name.startswith("__")} == {"pipeline", "replay"}
     job = repository.get_job("pipeline")
     assert set(job.asset_layer.selected_asset_keys) == set(repository.assets_defs_by_key)
     assert {schedule.job_name for schedule in repository.schedule_defs} == {"pipeline"}

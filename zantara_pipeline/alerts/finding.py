@@ -33,6 +33,15 @@ KINDS: dict[str, Kind] = {
     "srm": Kind("sample ratio mismatch: the observed split of an experiment does not fit the planned one"),
     "cuped_absent": Kind("CUPED is declared but could not be computed", ("metric",)),
     "cuped_below_floor": Kind("CUPED reduced the variance by less than the declared floor", ("metric",)),
+    "new_failure": Kind(
+        "lines lie in quarantine that failed in a way that was not there before", ("quarantine_fingerprint",)
+    ),
+    "reject_rate": Kind("more of a day's events were quarantined than their owner promised"),
+    "volume_low": Kind("fewer events came in a day than their owner promised"),
+    "volume_drop": Kind("fewer events came in a day than usual for that weekday, by more than their owner promised"),
+    "stale": Kind("no event came for longer than their owner promised"),
+    "never_seen": Kind("an event that the plan promises never came"),
+    "unplanned": Kind("events come that no plan declares"),
     "guardrail_harm": Kind("a guardrail metric is worse than its threshold allows", ("variant", "metric")),
 }
 """Every kind of alert. Closed, so that a misspelt kind in alerts.yaml is found when it loads.

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from zantara_pipeline.alerts import AlertLedger, deliver, load_alerts_config
+from zantara_pipeline.alerts import SEVERITIES, AlertLedger, deliver, load_alerts_config
 from zantara_pipeline.contracts_io import overlay_files
 from zantara_pipeline.settings import load_settings
 from zantara_pipeline.storage.home import Home
@@ -27,11 +27,12 @@ def list_alerts(
     everything: Annotated[bool, typer.Option("--all", help="Also those that are resolved.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Open alerts, straight from the ledger.
+    """Open alerts, straight from the ledger, the gravest first.
 
     Example: zantara alerts list --all
     """
     found = AlertLedger(Home(load_settings().home).create().state / "alerts.db").alerts(open_only=not everything)
+    found.sort(key=lambda alert: (-SEVERITIES.index(alert.severity), alert.raised_at, alert.kind, alert.subject))
     if as_json:
         print(json.dumps([vars(alert) for alert in found], default=str, indent=2))
         return

@@ -152,31 +152,35 @@ def codegen(
 def health(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False) -> None:
     """Compare every stream with what its owner promised (`sla`), and the plan with what is sent. Exit 1 if any differs.
 
-    Measured on the last whole received day.
+    Measured on the last whole received day. A run raises an alert for each line that this prints below the streams.
 
     Example: zantara plan health
     """
     from zantara_pipeline.storage.home import Home
     from zantara_pipeline.storage.ledger import Ledger
     from zantara_pipeline.tracking.clock import latest_received_at
-    from zantara_pipeline.tracking.health import broken_promises, streams
+    from zantara_pipeline.tracking.health import broken_promises, moment_of, streams
     from zantara_pipeline.tracking.plan import load_plan
 
     settings = load_settings()
     home, plan = Home(settings.home).create(), load_plan(settings.contract_dirs)
-    as_of = settings.as_of or latest_received_at(Ledger(home.state / "ledger.db"))
-    if as_of is None:
+    ledger = Ledger(home.state / "ledger.db")
+    as_of = settings.as_of or latest_received_at(ledger)
+    moment = moment_of(ledger, as_of) if as_of else None
+    if moment is None:
         print("[]" if as_json else "nothing was ever accepted here; run `zantara run` first")
         return
-    found = broken_promises(home, plan, as_of)
+    found = broken_promises(home, plan, moment)
     if as_json:
         print(json.dumps([asdict(broken) for broken in found], indent=2))
     else:
-        for stream in streams(home, plan, as_of):
+        for stream in streams(home, plan, moment.day):
             usual = "" if stream.usual is None else f", usually {stream.usual:,.0f}"
             print(
                 f"{stream.event} on {stream.day}: {stream.accepted:,} accepted{usual}; {stream.reject_pct:.1f} % rejected"
             )
+        if not moment.live:
+            print("this home holds history only: freshness, volume and absence are not judged")
         for broken in found:
             print(f"{broken.problem}: {broken.event}: {broken.said}")
     if found:

@@ -132,7 +132,8 @@ def replay(
     )
     touched, copies = sorted(done.touched_dates), sorted(done.duplicate_dates)
     if as_json:
-        _print_json(asdict(done) | {"touched_dates": touched, "duplicate_dates": copies, "dry_run": dry_run})
+        dates = {"touched_dates": touched, "duplicate_dates": copies, "quarantine_dates": sorted(done.quarantine_dates)}
+        _print_json(asdict(done) | dates | {"dry_run": dry_run})
         return
     would = "would be" if dry_run else "are"
     print(f"{done.rows:,} lines judged: {done.accepted:,} {would} accepted, {done.quarantined:,} fail again, "

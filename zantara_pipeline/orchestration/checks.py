@@ -1,10 +1,13 @@
-"""Blocking asset checks that are not dbt tests: what must hold before anything downstream is built."""
+"""Asset checks that are not dbt tests: what must hold before anything downstream is built, and what owners promised."""
+
+from collections.abc import Sequence
 
 import dagster as dg
 
-from zantara_pipeline.orchestration.assets.tracking import ACCEPTED
+from zantara_pipeline.orchestration.assets.tracking import ACCEPTED, QUARANTINE
 from zantara_pipeline.orchestration.pipeline import Pipeline
 from zantara_pipeline.tracking.audit import audit_accepted, unbalanced_files
+from zantara_pipeline.tracking.health import Stream, moment_of, streams
 
 
 @dg.asset_check(asset=ACCEPTED, blocking=True, description="Every landed row has exactly one outcome.")
@@ -27,4 +30,35 @@ def pandera_agrees(pipeline: dg.ResourceParam[Pipeline]) -> dg.AssetCheckResult:
     )
 
 
-CHECKS = [files_balance, pandera_agrees]
+@dg.asset_check(
+    asset=QUARANTINE,
+    description="Of every event's lines of the last whole day, at most so many are quarantined as its owner promised "
+    "(sla.max_reject_pct of its plan). It warns and blocks nothing.",
+)
+def rejects_as_promised(
+    context: dg.AssetCheckExecutionContext, pipeline: dg.ResourceParam[Pipeline]
+) -> dg.AssetCheckResult:
+    moment = moment_of(pipeline.ledger, pipeline.as_of(context))
+    found = streams(pipeline.home, pipeline.plan, moment.day) if moment else []
+    return dg.AssetCheckResult(
+        passed=not any(stream.rejects_too_many for stream in found),
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={
+            "day": str(moment.day) if moment else "nothing was accepted yet",
+            "rejects": _rejects_table([stream for stream in found if stream.accepted + stream.rejected]),
+        },
+    )
+
+
+def _rejects_table(found: Sequence[Stream]) -> dg.TableMetadataValue:
+    kinds = {"event": "string", "rejected": "int", "accepted": "int", "pct": "float", "promised_pct": "float"}
+    records = [
+        {"event": s.event, "rejected": s.rejected, "accepted": s.accepted, "pct": round(s.reject_pct, 2),
+         "promised_pct": s.most_rejected_pct}
+        for s in found
+    ]  # fmt: skip
+    schema = dg.TableSchema([dg.TableColumn(name, kind) for name, kind in kinds.items()])
+    return dg.MetadataValue.table([dg.TableRecord(record) for record in records], schema)
+
+
+CHECKS = [files_balance, pandera_agrees, rejects_as_promised]

@@ -76,7 +76,7 @@ class Pipeline:
     def warehouse(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
         return warehouse(self.home, threads=self.settings.threads, memory_limit=self.settings.memory_limit)
 
-    def as_of(self, context: dg.AssetExecutionContext) -> datetime:
+    def as_of(self, context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> datetime:
         """The run's clock: ZANTARA_AS_OF, else the end of the run's partition, else the latest received_at seen.
 
         In a home that holds history only (no file ever arrived soon after its events) no partition moves the clock past

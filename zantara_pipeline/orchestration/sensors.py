@@ -1,4 +1,4 @@
-"""What starts by itself: a run when files land, and the delivery of alerts."""
+"""What starts by itself: a run when files land or lines were replayed, and the delivery of alerts."""
 
 import time
 from typing import Any
@@ -35,6 +35,28 @@ def landing_sensor(pipeline: Pipeline, job: Any) -> dg.SensorDefinition:
         return dg.SensorResult(run_requests=[dg.RunRequest(run_key=new)])
 
     return new_files_landed
+
+
+def replay_sensor(replay: Any, job: Any) -> dg.SensorDefinition:
+    """A run of the pipeline after a replay that changed the lake; its first step finds from which day to rebuild."""
+
+    @dg.run_status_sensor(
+        name="quarantine_replayed",
+        run_status=dg.DagsterRunStatus.SUCCESS,
+        monitored_jobs=[replay],
+        request_job=job,
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Starts a run that rebuilds the tables after a replay changed something.",
+    )
+    def quarantine_replayed(context: dg.RunStatusSensorContext) -> dg.RunRequest | dg.SkipReason:
+        run_id = context.dagster_run.run_id
+        changed = context.instance.get_records_for_run(
+            run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION, limit=1
+        )
+        return dg.RunRequest(run_key=run_id) if changed.records else dg.SkipReason("the replay changed nothing")
+
+    return quarantine_replayed
 
 
 def alert_sensor(pipeline: Pipeline) -> dg.SensorDefinition:

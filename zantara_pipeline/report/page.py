@@ -14,7 +14,7 @@ from pathlib import Path
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.report import plots, words
 from zantara_pipeline.report.style import CSS
-from zantara_pipeline.report.summary import DIFFERENCE, DayCounts, RunSummary, Score, summary
+from zantara_pipeline.report.summary import DIFFERENCE, AlertRow, DayCounts, RunSummary, Score, summary
 
 _MOST_REASONS = 15
 
@@ -242,6 +242,19 @@ def _alerts(run: RunSummary) -> str:
     head = "<h2>Alerts</h2>"
     if not run.alerts:
         return head + _nothing("alerts")
+    resolved = [alert for alert in run.alerts if alert.resolved_at is not None]
+    parts = [f"<p>{len(run.open_alerts)} open, {len(resolved)} resolved.</p>"]
+    if run.told_one_by_one:
+        parts.append(_alert_table(run.told_one_by_one))
+    for (severity, kind), group in run.told_together.items():
+        said = escape(f"{severity}: {len(group)} of kind {kind.replace('_', ' ')}: {words.subjects(group)}")
+        parts.append(f"<details><summary>{said}</summary>{_alert_table(group)}</details>")
+    if resolved:
+        parts.append(f"<details><summary>{len(resolved)} resolved</summary>{_alert_table(resolved)}</details>")
+    return head + "".join(parts)
+
+
+def _alert_table(alerts: Iterable[AlertRow]) -> str:
     severities = {"critical": "bad", "warning": "neutral", "info": "neutral"}
     rows = [
         [
@@ -252,11 +265,9 @@ def _alerts(run: RunSummary) -> str:
             escape(alert.raised_at),
             escape(alert.resolved_at or "open"),
         ]
-        for alert in run.alerts
+        for alert in alerts
     ]
-    table = _table(("severity", "what", "about", "kind", "raised", "resolved"), rows, wide=[1])
-    resolved = len(run.alerts) - len(run.open_alerts)
-    return f"{head}<p>{len(run.open_alerts)} open, {resolved} resolved.</p>{table}"
+    return _table(("severity", "what", "about", "kind", "raised", "resolved"), rows, wide=[1])
 
 
 def _next() -> str:

@@ -22,6 +22,9 @@ Row = TypeVar("Row")
 BASELINE = "popularity"
 """The model that every other one is compared with."""
 
+FEW_ALERTS = 3
+"""So many alerts of one kind are shown each; critical ones always are."""
+
 DIFFERENCE = "_diff"
 """Ending of metrics that are a difference to the baseline, paired by user."""
 
@@ -228,6 +231,20 @@ class RunSummary:
     def open_alerts(self) -> tuple[AlertRow, ...]:
         """Alerts not resolved."""
         return tuple(alert for alert in self.alerts if alert.resolved_at is None)
+
+    @property
+    def told_one_by_one(self) -> tuple[AlertRow, ...]:
+        """Open alerts that are shown each: all critical ones, and of another kind those that are few."""
+        many = {alert for group in self.told_together.values() for alert in group}
+        return tuple(alert for alert in self.open_alerts if alert not in many)
+
+    @property
+    def told_together(self) -> dict[tuple[str, str], list[AlertRow]]:
+        """(severity, kind) -> open alerts of a kind that has many: a dirty first file gives one per kind of failure."""
+        groups: dict[tuple[str, str], list[AlertRow]] = {}
+        for alert in self.open_alerts:
+            groups.setdefault((alert.severity, alert.kind), []).append(alert)
+        return {key: group for key, group in groups.items() if key[0] != "critical" and len(group) > FEW_ALERTS}
 
 
 def summary(published: Path) -> RunSummary:

@@ -100,11 +100,13 @@ def _alerts(summary: RunSummary, table: Table) -> None:
         return
     resolved = len(summary.alerts) - len(summary.open_alerts)
     _row(table, "alerts", f"{len(summary.open_alerts)} open, {resolved} resolved")
-    for alert in summary.open_alerts[:_MOST_ALERTS]:
+    for alert in summary.told_one_by_one[:_MOST_ALERTS]:
         style = "bold red" if alert.severity == "critical" else ""
         _row(table, "", Text(f"{alert.severity}: {alert.subject}: {alert.message}", style=style))
-    if len(summary.open_alerts) > _MOST_ALERTS:
-        _row(table, "", f"and {len(summary.open_alerts) - _MOST_ALERTS} more in the report")
+    if len(summary.told_one_by_one) > _MOST_ALERTS:
+        _row(table, "", f"and {len(summary.told_one_by_one) - _MOST_ALERTS} more in the report")
+    for (severity, kind), group in summary.told_together.items():
+        _row(table, "", f"{severity}: {len(group)} of kind {kind}: {words.subjects(group)}")
 
 
 def _lacks(summary: RunSummary, table: Table) -> None:

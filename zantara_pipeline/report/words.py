@@ -5,7 +5,10 @@ Belongs here: turning a value into a few plain words. Does not belong here: layo
 
 from __future__ import annotations
 
-from zantara_pipeline.report.summary import Metric, RunSummary, Score
+from collections import Counter
+from collections.abc import Iterable
+
+from zantara_pipeline.report.summary import AlertRow, Metric, RunSummary, Score
 
 NOTHING = {
     "events": "nothing to do: no event file has been ingested.",
@@ -66,6 +69,14 @@ def interval(low: float | None, high: float | None) -> str:
 def number(value: float | None) -> str:
     """Four significant digits with thousands separators."""
     return "-" if value is None else f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:,.4g}"
+
+
+def subjects(alerts: Iterable[AlertRow], most: int = 8) -> str:
+    """'event/purchase 4, event/rating 1': what alerts are about, most of them first."""
+    counts = Counter(alert.subject for alert in alerts)
+    named = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    more = f" and {len(named) - most} others" if len(named) > most else ""
+    return ", ".join(f"{subject} {count}" for subject, count in named[:most]) + more
 
 
 def lift(score: Score) -> str:

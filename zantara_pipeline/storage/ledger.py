@@ -56,6 +56,12 @@ CREATE TABLE IF NOT EXISTS discards (         -- lines that somebody gave up, by
     discard_id TEXT PRIMARY KEY, discarded_at TEXT NOT NULL, fingerprint TEXT NOT NULL, rows INTEGER NOT NULL,
     reason TEXT NOT NULL);
 
+CREATE TABLE IF NOT EXISTS quarantine_files ( -- which kinds of failure a quarantine file holds; a cache of what lies there
+    path TEXT NOT NULL, stamp TEXT NOT NULL,  -- relative to the lake; size and time of change of the file that was read
+    fingerprint TEXT NOT NULL, event TEXT,    -- '' where the file holds no open line
+    reasons TEXT NOT NULL, rows INTEGER NOT NULL, -- reasons: JSON list of "code path"
+    PRIMARY KEY (path, fingerprint)) WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS membership (       -- one entry or exit of one entity
     seq INTEGER PRIMARY KEY,                  -- order of things at one moment (two runs may share a clock)
     segment TEXT NOT NULL, entity_type TEXT NOT NULL, entity_id TEXT NOT NULL,

@@ -48,6 +48,7 @@ class Replayed:
 
     touched_dates : received dates with newly accepted rows.
     duplicate_dates : further received dates that can hold copies of those events; downstream rebuilds both.
+    quarantine_dates : received dates whose quarantined lines change.
     """
 
     rows: int = 0
@@ -56,6 +57,7 @@ class Replayed:
     quarantined: int = 0
     touched_dates: set[date] = field(default_factory=set)
     duplicate_dates: set[date] = field(default_factory=set)
+    quarantine_dates: set[date] = field(default_factory=set)
     written: bool = False
 
 
@@ -236,6 +238,10 @@ class _Replay:
         result = Replayed(total.rows_in, total.accepted, total.suppressed, total.quarantined, set(self.dates))
         result.duplicate_dates = self._duplicate_dates()
         result.written = total.quarantined < total.rows_in or self._reasons_changed()
+        if result.written:
+            days = [Path(name).parent.name for name in self.files]
+            days += [place.name for place in (self.folder / "quarantine").glob("received_date=*")]
+            result.quarantine_dates = {date.fromisoformat(name.partition("=")[2]) for name in days}
         return result
 
     def _reasons_changed(self) -> bool:

@@ -151,3 +151,13 @@ def test_an_unwritable_place_is_said_in_one_line_and_leaves_the_old_page(shop: P
     with pytest.raises(InputError, match="cannot be written"):
         build_report(shop, out / "below a file" / "index.html")
     assert out.exists()
+
+
+def test_many_alerts_of_a_kind_are_folded_and_all_there(shop: Path, change: Change) -> None:
+    change(
+        "INSERT INTO ops.alerts SELECT 'n' || n, TIMESTAMPTZ '2026-03-01 00:00:00Z', 'new_failure', 'warning', 'event/x', "
+        "'reason ' || n, '{}', 'n' || n, NULL FROM range(4) AS numbers (n)"
+    )
+    text = build(shop).text
+    assert "6 open, 1 resolved." in text and "warning: 4 of kind new failure: event/x 4" in text
+    assert all(f"reason {n}" in text for n in range(4))

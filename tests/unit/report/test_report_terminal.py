@@ -49,3 +49,18 @@ def test_square_brackets_in_data_are_not_markup(shop: Path) -> None:
 
 def test_terminal_fits_a_narrow_window(shop: Path) -> None:
     assert max(len(line.rstrip()) for line in render(shop, width=60).splitlines()) <= 60
+
+
+def test_many_alerts_of_a_kind_are_one_line_and_critical_ones_are_each_told(shop: Path) -> None:
+    import duckdb
+
+    with duckdb.connect(str(shop)) as con:
+        con.execute(
+            "INSERT INTO ops.alerts SELECT 'n' || n, raised_at, 'new_failure', 'warning', 'event/' || (n % 2), "
+            "'new in quarantine: reason ' || n, '{}', 'n' || n, NULL FROM range(4) AS numbers (n), "
+            "(SELECT raised_at FROM ops.alerts WHERE alert_id = 'a1')"
+        )
+    text = render(shop, width=200)
+    assert "6 open, 1 resolved" in text
+    assert "warning: 4 of kind new_failure: event/0 2, event/1 2" in text and "reason 1" not in text
+    assert text.count("critical: experiment/") == 2

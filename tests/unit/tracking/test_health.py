@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from event_lines import PLAN, RULES, Shop, event, viewed
 
-from zantara_pipeline.tracking.health import broken_promises, streams
+from zantara_pipeline.tracking.health import Moment, broken_promises, moment_of, streams
 from zantara_pipeline.tracking.plan import Lifecycle, Sla, TrackingPlan
 
 LAST = date(2026, 3, 31)
 AS_OF = datetime(2026, 4, 1, 6, tzinfo=UTC)
+# A feed that has lived for two months.
+LIVING = Moment(AS_OF, LAST, LAST - timedelta(days=60), live=True)
 
 
 def views(day: date, right: int, wrong: int = 0) -> list[dict[str, Any]]:
@@ -37,14 +39,14 @@ def only(sla: Sla, status: str = "active", name: str = "product_view") -> Tracki
     return replace(PLAN, events={name: changed})
 
 
-def problems(home: Shop, plan: TrackingPlan, as_of: datetime = AS_OF) -> list[str]:
-    return [broken.problem for broken in broken_promises(home.home, plan, as_of)]
+def problems(home: Shop, plan: TrackingPlan, moment: Moment = LIVING) -> list[str]:
+    return [broken.problem for broken in broken_promises(home.home, plan, moment)]
 
 
 def test_a_day_counted_by_hand(tmp_path: Path) -> None:
     weeks = [views(LAST - timedelta(days=7 * week), 10 * week) for week in (1, 2, 3)]
     found = shop(tmp_path, *weeks, views(LAST, 6, wrong=2), views(LAST + timedelta(days=1), 1))
-    [stream] = streams(found.home, only(Sla()), AS_OF)
+    [stream] = streams(found.home, only(Sla()), LAST)
     assert (stream.day, stream.accepted, stream.rejected, stream.usual) == (LAST, 6, 2, 20)
     assert stream.reject_pct == 25 and stream.last_seen == date(2026, 4, 1)
 
@@ -84,7 +86,52 @@ def test_an_event_that_never_came(tmp_path: Path, status: str, expected: list[st
 def test_an_event_that_nobody_planned(tmp_path: Path) -> None:
     moment = {"timestamp": f"{LAST}T10:00:00Z", "received_at": f"{LAST}T10:00:05Z"}
     found = shop(tmp_path, [*views(LAST, 1), event("wishlist_added", {}) | moment])
-    [broken] = broken_promises(found.home, only(Sla()), AS_OF)
+    [broken] = broken_promises(found.home, only(Sla()), LIVING)
     assert (broken.event, broken.problem) == ("wishlist_added", "unplanned") and broken.said.startswith(
         "1 events on 2026-03-31"
     )
+
+
+EVERYTHING = Sla(freshness_hours=1, min_daily=100, max_drop_pct=1, max_reject_pct=1)
+
+
+def test_history_breaks_no_promise_about_a_living_feed(tmp_path: Path) -> None:
+    weeks = [views(LAST - timedelta(days=7 * week), 20) for week in (1, 2)]
+    found = shop(tmp_path, *weeks, views(LAST, 6, wrong=2))
+    assert problems(found, only(EVERYTHING)) == ["reject_rate", "volume_low", "volume_drop", "stale"]
+    history = replace(LIVING, live=False)
+    assert problems(found, only(EVERYTHING), history) == ["reject_rate"]
+    assert problems(shop(tmp_path / "other", views(LAST, 6)), only(EVERYTHING, name="rating"), history) == []
+
+
+def test_a_home_that_is_a_day_old_accuses_nobody_of_volume_or_absence(tmp_path: Path) -> None:
+    found = shop(tmp_path, views(LAST, 6))
+    young = replace(LIVING, first_day=LAST, as_of=datetime(2026, 4, 1, tzinfo=UTC))
+    assert problems(found, only(EVERYTHING), young) == []
+    assert problems(found, only(EVERYTHING, name="rating"), young) == []
+
+
+@pytest.mark.parametrize(("days", "expected"), [(6, []), (7, ["never_seen"])])
+def test_absence_is_told_after_a_week(tmp_path: Path, days: int, expected: list[str]) -> None:
+    found = shop(tmp_path, views(LAST, 1))
+    moment = replace(LIVING, first_day=LAST - timedelta(days=days))
+    assert problems(found, only(Sla(min_daily=1), name="rating"), moment) == expected
+
+
+def test_an_event_of_which_nobody_promised_that_it_comes_may_stay_away(tmp_path: Path) -> None:
+    found = shop(tmp_path, views(LAST, 1))
+    assert problems(found, only(Sla(max_reject_pct=1, max_drop_pct=1), name="refund")) == []
+
+
+def test_a_day_is_whole_when_something_of_a_later_day_came(tmp_path: Path) -> None:
+    found = shop(tmp_path, views(LAST, 1))
+    moment = moment_of(found.ledger, AS_OF)
+    assert moment is not None and (moment.day, moment.first_day) == (LAST - timedelta(days=1), LAST)
+    found.land("later.jsonl", views(LAST + timedelta(days=1), 1))
+    found.ingest()
+    moment = moment_of(found.ledger, AS_OF)
+    assert moment is not None and moment.day == LAST
+
+
+def test_a_home_without_events_is_not_looked_at(tmp_path: Path) -> None:
+    assert moment_of(Shop(tmp_path, RULES).ledger, AS_OF) is None

@@ -12,6 +12,7 @@ from zantara_pipeline.privacy.consent import append_ledger_file, consent_files
 from zantara_pipeline.tracking.catalogue import items_files, load_catalogue
 from zantara_pipeline.tracking.ingest import ingest
 from zantara_pipeline.tracking.restricted import purge_unparsable
+from zantara_pipeline.tracking.watch import KINDS, findings
 
 ACCEPTED, QUARANTINE = dg.AssetKey(["lake", "accepted"]), dg.AssetKey(["lake", "quarantine"])
 
@@ -76,7 +77,10 @@ def ingest_landed_files(
     result = ingest(pipeline.home, pipeline.ledger, pipeline.landing, pipeline.rules, threads=threads, intake=intake)
     total = result.total
     refused = [Finding("unreadable_file", "critical", f"file/{name}", said) for name, said in result.refused.items()]
-    alert_ledger(pipeline).sync(refused, pipeline.as_of(context), ["unreadable_file"])
+    watched = findings(pipeline.home, pipeline.ledger, pipeline.plan, pipeline.as_of(context))
+    raised, resolved = alert_ledger(pipeline).sync(
+        [*refused, *watched], pipeline.as_of(context), ["unreadable_file", *KINDS]
+    )
     purged = purge_unparsable(pipeline.home, pipeline.as_of(context), pipeline.plan.privacy.unparsable_expiry_days)
     for notice in [*result.notices, *result.refused.values()]:
         context.log.warning(notice)
@@ -93,7 +97,12 @@ def ingest_landed_files(
             "files_known_already": result.known, "files_refused": len(result.refused),
         },
     )  # fmt: skip
-    yield dg.MaterializeResult(QUARANTINE, metadata={"quarantined": total.quarantined})
+    yield dg.MaterializeResult(
+        QUARANTINE,
+        metadata={
+            "quarantined": total.quarantined, "alerts_raised": len(raised), "alerts_resolved": len(resolved),
+        },
+    )  # fmt: skip
 
 
 ASSETS = [consent_ledger, items, ingest_landed_files]
