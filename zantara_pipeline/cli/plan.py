@@ -37,15 +37,17 @@ def _group() -> None:
 def lint(as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False) -> None:
     """Check names, documentation and examples of every event; each finding with file and line. Exit 1 on an error.
 
-    Set ZANTARA_CONTRACTS to lint your own contracts over the packaged ones.
+    Set ZANTARA_CONTRACTS to lint your own contracts over the packaged ones. Where the home holds events, a type that
+    changed without a migration is an error too.
 
     Example: zantara plan lint --json
     """
+    from zantara_pipeline.storage.home import Home
     from zantara_pipeline.tracking.lint import as_dicts
     from zantara_pipeline.tracking.lint import lint as run
 
     settings = load_settings()
-    findings = run(settings.contract_dirs, threads=settings.threads)
+    findings = run(settings.contract_dirs, threads=settings.threads, home=Home(settings.home))
     errors = sum(finding.level == "error" for finding in findings)
     if as_json:
         print(json.dumps(as_dicts(findings), indent=2))
@@ -91,23 +93,24 @@ def diff(
     """Say what changed, what of it breaks, and what the new plan would reject of the last accepted day.
 
     A folder with a privacy.yaml is a plan by itself; one without is laid over the packaged plan. Exit 1 when a version
-    does not say what its changes are.
+    does not say what its changes are, or when no migration says how older partitions are read after a change of type.
 
     Example: zantara plan diff contracts-of-main our-contracts
     """
     from zantara_pipeline.storage.home import Home
     from zantara_pipeline.tracking.plan import load_plan_folder
-    from zantara_pipeline.tracking.plan_diff import changes, rejected_on_last_day, version_problems
+    from zantara_pipeline.tracking.plan_diff import changes, rejected_on_last_day, unread_changes, version_problems
 
     settings = load_settings()
     before, after = load_plan_folder(old), load_plan_folder(new)
     found = changes(before, after)
-    problems = version_problems(before, after, found)
+    problems, unread = version_problems(before, after, found), unread_changes(before, after)
     rejected = rejected_on_last_day(Home(settings.home), before, after, threads=settings.threads)
     if as_json:
         parts = {
             "changes": [asdict(change) | {"breaking": change.breaking} for change in found],
             "versions": [asdict(problem) for problem in problems],
+            "unread": [asdict(change) | {"where": change.where([new])} for change in unread],
             "last_day": [asdict(row) | {"day": row.day.isoformat()} for row in rejected],
         }
         print(json.dumps(parts, indent=2))
@@ -120,12 +123,14 @@ def diff(
             print(
                 f"{problem.event}: version {problem.new} after {problem.old} is too low; it must be {problem.needs} or more"
             )
+        for unknown in unread:
+            print(f"{unknown.where([new])}: {unknown.what}; {unknown.todo}")
         for row in rejected:
             if row.rejected:
                 print(f"{row.event}: would reject {row.rejected:,} of the {row.rows:,} accepted on {row.day}")
         rows, wrong = sum(row.rows for row in rejected), sum(row.rejected for row in rejected)
         print(f"{len(found)} changes; of the last accepted day's {rows:,} events the new plan would reject {wrong:,}")
-    if problems:
+    if problems or unread:
         raise typer.Exit(1)
 
 

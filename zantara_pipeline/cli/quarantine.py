@@ -175,6 +175,7 @@ def _with_home(work: Callable[[Any, Any, Any], Any]) -> Any:
     """Do something to the home while nobody else does."""
     from zantara_pipeline.storage.home import Home, home_lock
     from zantara_pipeline.storage.ledger import Ledger
+    from zantara_pipeline.tracking.migrations import refuse_unread_types
     from zantara_pipeline.tracking.plan import load_plan
     from zantara_pipeline.tracking.verdict import Rules
 
@@ -182,6 +183,7 @@ def _with_home(work: Callable[[Any, Any, Any], Any]) -> Any:
     rules = Rules(load_plan(settings.contract_dirs), settings.late_after_hours, settings.max_lateness_days)
     home = Home(settings.home).create()
     with home_lock(home, "zantara quarantine"):
+        refuse_unread_types(home, rules.plan, settings.contract_dirs)  # a replay writes the plan's types into the lake
         return work(home, Ledger(home.state / "ledger.db"), rules)
 
 

@@ -16,6 +16,7 @@ import duckdb
 
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
+from zantara_pipeline.tracking.migrations import event_files_sql, read_accepted, types_fingerprint
 from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, SQL_TYPES, EventPlan, TrackingPlan
 from zantara_pipeline.tracking.sql_checks import quote
 
@@ -59,6 +60,8 @@ def fingerprint(plan: TrackingPlan, model_files: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for name, event in sorted(plan.events.items()):
         digest.update(f"{name} {sorted(lake_columns(event).items())}".encode())
+        if event.migrations:
+            digest.update(types_fingerprint(event).encode())
     for path in sorted(model_files):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
@@ -126,25 +129,28 @@ def _first_new_date(con: duckdb.DuckDBPyConnection) -> date:
     return NOTHING_NEW if found is None else found
 
 
-def _partitions(folder: Path, first: date) -> list[str]:
-    """Globs of the received dates from `first` on: listing all files of a long history would cost more every day."""
+def _partitions(folder: Path, first: date) -> list[Path]:
+    """Folders of the received dates from `first` on: listing all files of a long history would cost more every day."""
     if not folder.is_dir():
         return []
     names = (path.name for path in folder.iterdir() if path.is_dir() and any(path.iterdir()))
-    return [str(folder / name / "*.parquet") for name in sorted(names) if name.partition("=")[2] >= first.isoformat()]
+    return [folder / name for name in sorted(names) if name.partition("=")[2] >= first.isoformat()]
 
 
-def _event_view(event: EventPlan, globs: Sequence[str]) -> str:
+def _readers(event: EventPlan, partitions: Sequence[Path]) -> list[str]:
+    """SELECTs over an event's partitions. Without migrations all files are alike (a run checks that before it takes any)."""
+    if not partitions:
+        return []
+    if not event.migrations:
+        return [f"SELECT * FROM {read_accepted([str(folder / '*.parquet') for folder in partitions])}"]
+    return event_files_sql(event, [path for folder in partitions for path in sorted(folder.glob("*.parquet"))])
+
+
+def _event_view(event: EventPlan, partitions: Sequence[Path]) -> str:
     columns = lake_columns(event)
     empty = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in columns.items())
     wanted = ", ".join(f'"{name}"::{kind} AS "{name}"' for name, kind in columns.items())
-    body = f"SELECT {empty} WHERE false"
-    if globs:
-        files = "[" + ", ".join(quote(glob) for glob in globs) + "]"
-        body += (
-            f" UNION ALL BY NAME SELECT * FROM read_parquet({files}, union_by_name = true, hive_partitioning = true, "
-            "hive_types = {'received_date': DATE, 'event': VARCHAR})"
-        )
+    body = " UNION ALL BY NAME ".join([f"SELECT {empty} WHERE false", *_readers(event, partitions)])
     return f'CREATE OR REPLACE VIEW lake."{event.event}" AS SELECT {wanted} FROM ({body})'
 
 
