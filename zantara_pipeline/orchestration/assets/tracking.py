@@ -1,6 +1,7 @@
 """Assets of what lands: consent ledger, catalogue, and the lake of accepted and quarantined events."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import dagster as dg
 
@@ -12,6 +13,7 @@ from zantara_pipeline.privacy.consent import append_ledger_file, consent_files
 from zantara_pipeline.tracking.catalogue import items_files, load_catalogue
 from zantara_pipeline.tracking.ingest import ingest
 from zantara_pipeline.tracking.restricted import purge_unparsable
+from zantara_pipeline.tracking.retention import enforce
 
 ACCEPTED, QUARANTINE = dg.AssetKey(["lake", "accepted"]), dg.AssetKey(["lake", "quarantine"])
 
@@ -72,12 +74,14 @@ def ingest_landed_files(
     context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> Iterator[dg.MaterializeResult]:
     """Takes whatever landed and was not taken yet, and reports the received days that it touched."""
+    began = datetime.now(UTC)
     result = ingest(pipeline.home, pipeline.ledger, pipeline.landing, pipeline.rules, threads=pipeline.settings.threads)
     total = result.total
     refused = [Finding("unreadable_file", "critical", f"file/{name}", said) for name, said in result.refused.items()]
     alert_ledger(pipeline).sync(refused, pipeline.as_of(context), ["unreadable_file"])
     purged = purge_unparsable(pipeline.home, pipeline.as_of(context), pipeline.plan.privacy.unparsable_expiry_days)
-    for notice in [*result.notices, *result.refused.values()]:
+    expired = enforce(pipeline.home, pipeline.ledger, pipeline.plan, pipeline.as_of(context), began)
+    for notice in [*result.notices, *result.refused.values(), *expired.notices]:
         context.log.warning(notice)
     for day in sorted(result.touched_dates):
         context.log_event(dg.AssetMaterialization(ACCEPTED, partition=day.isoformat()))
@@ -90,9 +94,13 @@ def ingest_landed_files(
             "said": told, "rows_in": total.rows_in, "accepted": total.accepted, "suppressed": total.suppressed,
             "unparsable": total.unparsable, "late": total.late, "unparsable_files_expired": purged, "days_touched": len(result.touched_dates),
             "files_known_already": result.known, "files_refused": len(result.refused),
+            "days_expired": expired.lake.days, "days_with_values_expired": expired.lake.days_with_values,
+            "days_over_their_retention_and_kept": expired.days_kept,
         },
     )  # fmt: skip
-    yield dg.MaterializeResult(QUARANTINE, metadata={"quarantined": total.quarantined})
+    yield dg.MaterializeResult(
+        QUARANTINE, metadata={"quarantined": total.quarantined, "expired": expired.quarantine.removed}
+    )
 
 
 ASSETS = [consent_ledger, items, ingest_landed_files]
