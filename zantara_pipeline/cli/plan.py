@@ -185,3 +185,33 @@ def health(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON."
             print(f"{broken.problem}: {broken.event}: {broken.said}")
     if found:
         raise typer.Exit(1)
+
+
+@app.command("retention")
+def retention(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False) -> None:
+    """What is older than the plan's retention_days and still there, and whether the next run removes it. Writes nothing.
+
+    The clock is ZANTARA_AS_OF, else the latest received_at. privacy.yaml says what is enforced (`retention`).
+
+    Example: zantara plan retention
+    """
+    from zantara_pipeline.storage.home import Home
+    from zantara_pipeline.storage.ledger import Ledger
+    from zantara_pipeline.tracking.clock import latest_received_at
+    from zantara_pipeline.tracking.plan import load_plan
+    from zantara_pipeline.tracking.retention import overdue
+
+    settings = load_settings()
+    home, plan = Home(settings.home).create(), load_plan(settings.contract_dirs)
+    ledger = Ledger(home.state / "ledger.db")
+    as_of = settings.as_of or latest_received_at(ledger)
+    found = [] if as_of is None else overdue(home, ledger, plan, as_of)
+    if as_json:
+        print(json.dumps([asdict(part) for part in found], indent=2, default=str))
+        return
+    for part in found:
+        what = f"{part.rows:,} lines" if part.store == "quarantine" else f"{part.rows:,} rows of {part.days:,} days"
+        values = "".join(f", values of {name} in {days:,} days" for name, days in part.properties.items())
+        fate = "the next run removes them" if part.enforced else "kept: not enforced"
+        print(f"{part.store}{f' {part.event}' if part.event else ''}: {what}{values} ({fate})")
+    print(f"as of {as_of:%Y-%m-%d %H:%M} UTC" if as_of else "nothing was ever accepted here")
