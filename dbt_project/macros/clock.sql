@@ -13,6 +13,16 @@
     (select run_clock.rebuild_from from state.run_clock as run_clock)
 {%- endmacro %}
 
+{# Is a received date staged by this run? From rebuild_from on, and single dates before it that retention changed. #}
+{% macro is_restaged(column) -%}
+    ({{ column }} >= {{ rebuild_from() }} or {{ column }} in (select restaged.received_date from state.restaged_dates as restaged))
+{%- endmacro %}
+
+{# The earliest received date that this run stages. #}
+{% macro first_restaged() -%}
+    least({{ rebuild_from() }}, (select min(restaged.received_date) from state.restaged_dates as restaged))
+{%- endmacro %}
+
 {# How far back copies of one event are sought, in days: ZANTARA_MAX_LATENESS_DAYS plus one. #}
 {% macro duplicate_window_days() -%}
     (select run_clock.duplicate_window_days from state.run_clock as run_clock)

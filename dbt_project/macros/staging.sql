@@ -1,7 +1,11 @@
-{# Staging is rebuilt from one received date on: what it held from there is removed first. #}
+{# Staging is rebuilt from one received date on (and single dates before it): what it held of them is removed first, and
+   so is what retention took from the lake since the last build. #}
 {% macro delete_from_rebuild_date() %}
     {% if is_incremental() %}
-        delete from {{ this }} where received_date >= {{ rebuild_from() }}
+        delete from {{ this }}
+        where
+            {{ is_restaged('received_date') }}
+            or (event, received_date) in (select (removed.event, removed.received_date) from state.removed_partitions as removed)
     {% else %}
         select 1
     {% endif %}
@@ -14,8 +18,8 @@ from {{ source('lake', event) }} as event_rows
 anti join {{ ref('int_events__indexed') }} as duplicates
     on
         duplicates.is_duplicate
-        and duplicates.received_date >= {{ rebuild_from() }}
+        and {{ is_restaged('duplicates.received_date') }}
         and event_rows.source = duplicates.source
         and event_rows.line_no = duplicates.line_no
-where event_rows.received_date >= {{ rebuild_from() }}
+where {{ is_restaged('event_rows.received_date') }}
 {% endmacro %}

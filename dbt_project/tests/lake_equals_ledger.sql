@@ -1,15 +1,24 @@
 {{ config(meta={'dagster': {'ref': {'name': 'int_events__indexed'}}}) }}
 
--- The lake holds exactly the rows that the ledger says were accepted (files that this run staged).
+-- The lake holds exactly the rows that the ledger says were accepted, but for those that retention removed.
 with counted as (
     select
         source,
         count(*) as rows_found
     from {{ ref('int_events__indexed') }}
     group by source
+),
+
+expired as (
+    select
+        source,
+        sum(rows) as rows_removed
+    from {{ source('state', 'expired_rows') }}
+    group by source
 )
 
 select files.source
 from {{ source('state', 'ingested_files') }} as files
 left join counted on files.source = counted.source
-where files.accepted != coalesce(counted.rows_found, 0)
+left join expired on files.source = expired.source
+where files.accepted != coalesce(counted.rows_found, 0) + coalesce(expired.rows_removed, 0)

@@ -38,15 +38,17 @@ def _group() -> None:
 def lint(as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False) -> None:
     """Check names, documentation and examples of every event; each finding with file and line. Exit 1 on an error.
 
-    Set ZANTARA_CONTRACTS to lint your own contracts over the packaged ones.
+    Set ZANTARA_CONTRACTS to lint your own contracts over the packaged ones. Where the home holds events, a type that
+    changed without a migration is an error too.
 
     Example: zantara plan lint --json
     """
+    from zantara_pipeline.storage.home import Home
     from zantara_pipeline.tracking.lint import as_dicts
     from zantara_pipeline.tracking.lint import lint as run
 
     settings = load_settings()
-    findings = run(settings.contract_dirs, threads=settings.threads)
+    findings = run(settings.contract_dirs, threads=settings.threads, home=Home(settings.home))
     errors = sum(finding.level == "error" for finding in findings)
     if as_json:
         print(json.dumps(as_dicts(findings), indent=2))
@@ -92,23 +94,24 @@ def diff(
     """Say what changed, what of it breaks, and what the new plan would reject of the last accepted day.
 
     A folder with a privacy.yaml is a plan by itself; one without is laid over the packaged plan. Exit 1 when a version
-    does not say what its changes are.
+    does not say what its changes are, or when no migration says how older partitions are read after a change of type.
 
     Example: zantara plan diff contracts-of-main our-contracts
     """
     from zantara_pipeline.storage.home import Home
     from zantara_pipeline.tracking.plan import load_plan_folder
-    from zantara_pipeline.tracking.plan_diff import changes, rejected_on_last_day, version_problems
+    from zantara_pipeline.tracking.plan_diff import changes, rejected_on_last_day, unread_changes, version_problems
 
     settings = load_settings()
     before, after = load_plan_folder(old), load_plan_folder(new)
     found = changes(before, after)
-    problems = version_problems(before, after, found)
+    problems, unread = version_problems(before, after, found), unread_changes(before, after)
     rejected = rejected_on_last_day(Home(settings.home), before, after, threads=settings.threads)
     if as_json:
         parts = {
             "changes": [asdict(change) | {"breaking": change.breaking} for change in found],
             "versions": [asdict(problem) for problem in problems],
+            "unread": [asdict(change) | {"where": change.where([new])} for change in unread],
             "last_day": [asdict(row) | {"day": row.day.isoformat()} for row in rejected],
         }
         print(json.dumps(parts, indent=2))
@@ -121,12 +124,14 @@ def diff(
             print(
                 f"{problem.event}: version {problem.new} after {problem.old} is too low; it must be {problem.needs} or more"
             )
+        for unknown in unread:
+            print(f"{unknown.where([new])}: {unknown.what}; {unknown.todo}")
         for row in rejected:
             if row.rejected:
                 print(f"{row.event}: would reject {row.rejected:,} of the {row.rows:,} accepted on {row.day}")
         rows, wrong = sum(row.rows for row in rejected), sum(row.rejected for row in rejected)
         print(f"{len(found)} changes; of the last accepted day's {rows:,} events the new plan would reject {wrong:,}")
-    if problems:
+    if problems or unread:
         raise typer.Exit(1)
 
 
@@ -185,3 +190,33 @@ def health(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON."
             print(f"{broken.problem}: {broken.event}: {broken.said}")
     if found:
         raise typer.Exit(1)
+
+
+@app.command("retention")
+def retention(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False) -> None:
+    """What is older than the plan's retention_days and still there, and whether the next run removes it. Writes nothing.
+
+    The clock is ZANTARA_AS_OF, else the latest received_at. privacy.yaml says what is enforced (`retention`).
+
+    Example: zantara plan retention
+    """
+    from zantara_pipeline.storage.home import Home
+    from zantara_pipeline.storage.ledger import Ledger
+    from zantara_pipeline.tracking.clock import latest_received_at
+    from zantara_pipeline.tracking.plan import load_plan
+    from zantara_pipeline.tracking.retention import overdue
+
+    settings = load_settings()
+    home, plan = Home(settings.home).create(), load_plan(settings.contract_dirs)
+    ledger = Ledger(home.state / "ledger.db")
+    as_of = settings.as_of or latest_received_at(ledger)
+    found = [] if as_of is None else overdue(home, ledger, plan, as_of)
+    if as_json:
+        print(json.dumps([asdict(part) for part in found], indent=2, default=str))
+        return
+    for part in found:
+        what = f"{part.rows:,} lines" if part.store == "quarantine" else f"{part.rows:,} rows of {part.days:,} days"
+        values = "".join(f", values of {name} in {days:,} days" for name, days in part.properties.items())
+        fate = "the next run removes them" if part.enforced else "kept: not enforced"
+        print(f"{part.store}{f' {part.event}' if part.event else ''}: {what}{values} ({fate})")
+    print(f"as of {as_of:%Y-%m-%d %H:%M} UTC" if as_of else "nothing was ever accepted here")

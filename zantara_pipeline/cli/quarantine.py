@@ -35,16 +35,19 @@ def _group() -> None:
 
 @app.command("list")
 def list_kinds(as_json: AsJson = False) -> None:
-    """Every kind of failure with its lines: same event, same reasons, one fingerprint.
+    """Every kind of failure with its lines: same event, same reasons, one fingerprint; and what expired.
 
     Example: zantara quarantine list
     """
     from zantara_pipeline.storage.home import Home
-    from zantara_pipeline.tracking.quarantine import kinds
+    from zantara_pipeline.storage.ledger import Ledger
+    from zantara_pipeline.tracking.quarantine import expired_kinds, kinds
 
-    found = kinds(Home(load_settings().home))
+    home = Home(load_settings().home)
+    path = home.state / "ledger.db"
+    found, expired = kinds(home), expired_kinds(Ledger(path)) if path.exists() else []
     if as_json:
-        _print_json([asdict(kind) for kind in found])
+        _print_json([asdict(kind) for kind in [*found, *expired]])
         return
     for kind in found:
         seen = (
@@ -54,6 +57,8 @@ def list_kinds(as_json: AsJson = False) -> None:
         )
         print(f"{kind.fingerprint}  {kind.rows:>8,}  {kind.event or '(unreadable name)'}: {kind.reasons}  ({seen})")
     print(f"{sum(kind.rows for kind in found):,} lines in quarantine, {len(found)} kinds of failure")
+    for kind in expired:
+        print(f"{kind.fingerprint}  {kind.rows:>8,}  {kind.event or '(unreadable name)'}: {kind.reasons}  (expired)")
 
 
 @app.command("show")
@@ -160,6 +165,39 @@ def discard(
     print(f"{rows:,} lines removed")
 
 
+@app.command("erase")
+def erase(
+    users: Annotated[Path, typer.Option(help="File of user, anonymous or device ids, one a line.", metavar="<file>")],
+    as_json: AsJson = False,
+) -> None:
+    """Remove every line that names one of these people, wherever it does. Counts stay; whose lines went is not kept.
+
+    Only the quarantine is reached; storage/inventory.py lists the other stores.
+
+    Example: zantara quarantine erase --users ids.txt
+    """
+    from zantara_pipeline.tracking.quarantine_erasure import erase_quarantined
+
+    ids = _ids(users)
+    rows = _with_home(lambda home, ledger, rules: erase_quarantined(home, ledger, ids))
+    if as_json:
+        _print_json({"ids": len(ids), "lines_removed": rows})
+    else:
+        print(f"{rows:,} lines of {len(ids):,} ids removed from quarantine")
+
+
+def _ids(file: Path) -> set[str]:
+    from zantara_pipeline.errors import InputError
+
+    try:
+        ids = {line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()} - {""}
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot be read ({type(error).__name__})", file, "give a text file, one id a line") from None
+    if not ids:
+        raise InputError("no ids in the file", file, "one id a line")
+    return ids
+
+
 def _whole(home: Any, prefixes: list[str] | None) -> Any:
     from zantara_pipeline.tracking.quarantine import fingerprints_of
 
@@ -176,6 +214,7 @@ def _with_home(work: Callable[[Any, Any, Any], Any]) -> Any:
     """Do something to the home while nobody else does."""
     from zantara_pipeline.storage.home import Home, home_lock
     from zantara_pipeline.storage.ledger import Ledger
+    from zantara_pipeline.tracking.migrations import refuse_unread_types
     from zantara_pipeline.tracking.plan import load_plan
     from zantara_pipeline.tracking.verdict import Rules
 
@@ -183,6 +222,7 @@ def _with_home(work: Callable[[Any, Any, Any], Any]) -> Any:
     rules = Rules(load_plan(settings.contract_dirs), settings.late_after_hours, settings.max_lateness_days)
     home = Home(settings.home).create()
     with home_lock(home, "zantara quarantine"):
+        refuse_unread_types(home, rules.plan, settings.contract_dirs)  # a replay writes the plan's types into the lake
         return work(home, Ledger(home.state / "ledger.db"), rules)
 
 

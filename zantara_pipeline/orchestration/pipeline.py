@@ -21,6 +21,7 @@ from zantara_pipeline.storage.home import Home, home_lock
 from zantara_pipeline.storage.ledger import Ledger
 from zantara_pipeline.tracking.adapters import Intake, load_intake
 from zantara_pipeline.tracking.clock import is_live, latest_received_at
+from zantara_pipeline.tracking.migrations import refuse_unread_types, remember_types
 from zantara_pipeline.tracking.plan import TrackingPlan, load_plan
 from zantara_pipeline.tracking.verdict import Rules
 
@@ -102,6 +103,8 @@ def pipeline_resource(settings: Settings) -> dg.ResourceDefinition:
         check_contracts(settings)
         pipeline.home.create()
         with home_lock(pipeline.home, f"run {context.run_id or ''}".strip()):
+            refuse_unread_types(pipeline.home, pipeline.plan, settings.contract_dirs)
+            remember_types(pipeline.ledger, pipeline.plan)
             yield pipeline
 
     return dg.ResourceDefinition(hold, description="Settings, home, ledger, contracts; one writer per home.")

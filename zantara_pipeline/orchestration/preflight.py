@@ -1,6 +1,6 @@
 """Reading every contract before a run takes anything: a typo must be found first, not after the events are in.
 
-Belongs here: which contracts a run needs, and files of an overlay that nothing reads. Does not belong here: what a
+Belongs here: which contracts a run needs, files of an overlay that nothing reads, a lake that the plan cannot read. Does not belong here: what a
 contract means (each domain's own loader says what is wrong, with file, line and key).
 """
 
@@ -13,7 +13,9 @@ from zantara_pipeline.errors import InputError
 from zantara_pipeline.experiments import load_experiments
 from zantara_pipeline.recommend import load_config
 from zantara_pipeline.settings import Settings
+from zantara_pipeline.storage.home import Home
 from zantara_pipeline.tracking.adapters import load_adapters
+from zantara_pipeline.tracking.migrations import refuse_unread_types
 from zantara_pipeline.tracking.plan import load_plan
 
 # What the loaders below look for; a file of an overlay with another name would be ignored without a word.
@@ -32,12 +34,14 @@ def check_contracts(settings: Settings) -> None:
 
     Raises
     ------
-    InputError : the first thing wrong, with file, line and key; a YAML file of the overlay that nothing reads.
+    InputError : the first thing wrong, with file, line and key; a YAML file of the overlay that nothing reads; a type
+        that changed without a migration while the lake holds the event.
     """
     folders = settings.contract_dirs
     if settings.contracts is not None:
         _refuse_unread(settings.contracts)
     load_adapters(folders, load_plan(folders).privacy)
+    refuse_unread_types(Home(settings.home), load_plan(folders), folders)
     load_experiments([folder / "experiments" for folder in folders])
     load_config(folders)
     load_alerts_config(overlay_files(folders, "alerts.yaml")["alerts.yaml"])

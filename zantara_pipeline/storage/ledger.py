@@ -61,6 +61,27 @@ CREATE TABLE IF NOT EXISTS quarantine_files ( -- which kinds of failure a quaran
     fingerprint TEXT NOT NULL, event TEXT,    -- '' where the file holds no open line
     reasons TEXT NOT NULL, rows INTEGER NOT NULL, -- reasons: JSON list of "code path"
     PRIMARY KEY (path, fingerprint)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS lake_types_checked ( -- types and migrations under which all of an event's files can be read
+    event TEXT PRIMARY KEY, types TEXT NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS expired_lines (    -- quarantined lines that were removed because their time was over
+    expiry_id TEXT NOT NULL, as_of TEXT NOT NULL, fingerprint TEXT NOT NULL, event TEXT, reasons TEXT NOT NULL,
+    first_seen TEXT, last_seen TEXT, rows INTEGER NOT NULL, PRIMARY KEY (expiry_id, fingerprint)) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS expired_rows (     -- accepted rows that were removed because their time was over
+    expiry_id TEXT NOT NULL, as_of TEXT NOT NULL, event TEXT NOT NULL, received_date TEXT NOT NULL, source TEXT NOT NULL,
+    rows INTEGER NOT NULL, PRIMARY KEY (expiry_id, event, received_date, source)) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS expired_values (   -- partitions in which properties became null because their time was over
+    expiry_id TEXT NOT NULL, as_of TEXT NOT NULL, event TEXT NOT NULL, received_date TEXT NOT NULL,
+    properties TEXT NOT NULL, PRIMARY KEY (expiry_id, event, received_date)) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS retention_seen (   -- partitions that need no look before a time, while their files and the rules stay
+    store TEXT NOT NULL, partition TEXT NOT NULL, state TEXT NOT NULL, due TEXT,
+    PRIMARY KEY (store, partition)) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS quarantine_erasures ( -- lines of people that were removed; who they were is not kept
+    erasure_id TEXT PRIMARY KEY, erased_at TEXT NOT NULL, rows INTEGER NOT NULL);
 
 CREATE TABLE IF NOT EXISTS membership (       -- one entry or exit of one entity
     seq INTEGER PRIMARY KEY,                  -- order of things at one moment (two runs may share a clock)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
+from zantara_pipeline.tracking.migrations import typed_as_declared
 from zantara_pipeline.tracking.pandera_schema import pandera_schema
 from zantara_pipeline.tracking.plan import EventPlan, TrackingPlan
 
@@ -41,10 +42,14 @@ def _audit_day(event: EventPlan, day: Path, max_rows: int, audit: Audit) -> None
     from pandera.errors import SchemaErrors
 
     schema = pandera_schema(event)
+    # rows of a file that an older plan typed otherwise are not this plan's to judge, and cannot be read as its types
+    files = [path for path in sorted(day.glob("*.parquet")) if typed_as_declared(event, path)]
+    if not files:
+        return
     stored = {"plan_version": pl.String, **{name: column.dtype.type for name, column in schema.columns.items()}}
     # files of one day may have been written under different plans: rows of another version are not this plan's to judge
     rows = pl.scan_parquet(
-        day / "*.parquet", schema=stored, hive_partitioning=False, missing_columns="insert", extra_columns="ignore"
+        files, schema=stored, hive_partitioning=False, missing_columns="insert", extra_columns="ignore"
     )
     frame = rows.filter(pl.col("plan_version") == event.version).head(max_rows).select(list(schema.columns)).collect()
     audit.rows += frame.height

@@ -4,7 +4,7 @@ Protocol (safe against SIGKILL at any point): a commit writes all its Parquet be
 transaction records what it means and the commit as staged; the files are renamed into the lake, and those that they
 replace are removed; the commit is marked done. `recover` finishes what is staged and drops what is not.
 
-Belongs here: that protocol. Does not belong here: what is committed (ingest.py, replay.py).
+Belongs here: that protocol. Does not belong here: what is committed (ingest.py, replay.py, removal.py, lake_retention.py).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Iterable
+from pathlib import Path
 
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
@@ -41,10 +42,18 @@ def move_in(home: Home, ledger: Ledger, commit_id: str) -> None:
         replaced = [row[0] for row in db.execute("SELECT path FROM replaced_files WHERE commit_id = ?", [commit_id])]
     for name in replaced:
         (home.lake / name).unlink(missing_ok=True)
+    for partition in {(home.lake / name).parent for name in replaced}:
+        _remove_if_empty(partition)
     with ledger.transaction() as db:
         db.execute("DELETE FROM replaced_files WHERE commit_id = ?", [commit_id])
         db.execute("UPDATE ingest_commits SET state = 'done' WHERE commit_id = ?", [commit_id])
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_if_empty(partition: Path) -> None:
+    """A day that lost its last file is no day of the lake any more."""
+    if partition.is_dir() and not any(partition.iterdir()):
+        partition.rmdir()
 
 
 def recover(home: Home, ledger: Ledger) -> None:

@@ -20,6 +20,8 @@ from typing import Any, Literal
 
 from zantara_pipeline.contracts_io import LineOf, load_yaml, overlay_files
 from zantara_pipeline.errors import InputError
+from zantara_pipeline.storage.home import Home
+from zantara_pipeline.tracking.migrations import unread_types
 from zantara_pipeline.tracking.plan import EventPlan, TrackingPlan, load_plan
 from zantara_pipeline.tracking.validate import FileVerdict, validate_file
 from zantara_pipeline.tracking.verdict import Rules
@@ -73,8 +75,10 @@ class Finding:
         return f"{self.file}:{self.line}: {self.level}: {self.event}: {self.message}"
 
 
-def lint(dirs: Sequence[Path], *, threads: int) -> list[Finding]:
+def lint(dirs: Sequence[Path], *, threads: int, home: Home | None = None) -> list[Finding]:
     """All findings over the plan in these contract folders, in file and line order.
+
+    With a home, also the types that its lake holds otherwise and that no migration explains.
 
     A file that cannot be read as a plan at all ends the lint of that plan: its one error is all that is known.
     """
@@ -92,7 +96,15 @@ def lint(dirs: Sequence[Path], *, threads: int) -> list[Finding]:
         for rule in (_names, _documentation, _lifecycle):
             rule(event, plan, report)
         _examples(event, plan, report, threads)
+    if home is not None:
+        findings += _unread_in_the_lake(home, plan, dirs)
     return sorted(findings, key=lambda finding: (finding.file, finding.line, finding.message))
+
+
+def _unread_in_the_lake(home: Home, plan: TrackingPlan, dirs: Sequence[Path]) -> Iterator[Finding]:
+    for unread in unread_types(home, plan):
+        file, _, line = str(unread.where(dirs)).rpartition(":")
+        yield Finding("error", file, int(line), unread.event, f"{unread.what}; {unread.todo}")
 
 
 Report = Callable[..., None]

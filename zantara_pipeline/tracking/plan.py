@@ -7,13 +7,13 @@ Belongs here: the model of a plan and loading it with its overlay. Does not belo
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from zantara_pipeline.contracts_io import PACKAGED, load_yaml, overlay_files, parse_contract, validate_contract
 from zantara_pipeline.errors import InputError
@@ -99,6 +99,74 @@ def _refuse_engine_specific(pattern: str) -> None:
         )
 
 
+CASTS: dict[tuple[Kind, Kind], tuple[str, ...]] = {
+    ("string", "number"): ("parse",), ("string", "integer"): ("parse",), ("string", "money"): ("parse",),
+    ("string", "boolean"): ("parse",), ("number", "integer"): ("round", "trunc"), ("money", "integer"): ("round", "trunc"),
+    ("number", "money"): ("round",), ("integer", "money"): ("widen",), ("integer", "number"): ("widen",),
+    ("money", "number"): ("widen",), ("number", "string"): ("text",), ("integer", "string"): ("text",),
+    ("money", "string"): ("text",), ("boolean", "string"): ("text",),
+}  # fmt: skip
+"""How values of one type become another (migrations.py does it); `forget` may be said of every pair."""
+
+
+class Migration(Contract):
+    """How partitions of an older plan are read where a property has changed its type or its name.
+
+    property : its name of today.
+    from, to : the type before and after; or renamed_from : the name before.
+    since : the version of the event that changed it.
+    cast : parse, round, trunc, widen or text (see CASTS; may be left out where only one fits), or forget: not read.
+    default : what a value becomes that does not convert; without it, null. What was null stays null.
+    """
+
+    name: SnakeCase = Field(alias="property")
+    since: str = Field(pattern=r"^\d+-\d+-\d+$")
+    before: Kind | None = Field(default=None, alias="from")
+    after: Kind | None = Field(default=None, alias="to")
+    renamed_from: SnakeCase | None = None
+    cast: Literal["parse", "round", "trunc", "widen", "text", "forget"] | None = None
+    default: str | bool | int | FiniteFloat | None = None
+
+    @model_validator(mode="after")
+    def _one_change(self) -> Migration:
+        if (self.before is None) != (self.after is None) or (self.before is None) == (self.renamed_from is None):
+            raise ValueError("give either 'from' and 'to' (types) or 'renamed_from' (a name)")
+        if self.before is None or self.after is None:
+            if self.cast is not None or self.default is not None:
+                raise ValueError("'cast' and 'default' belong to a change of type; declare that one by itself")
+            return self
+        casts = CASTS.get((self.before, self.after), ())
+        if self.before == self.after:
+            raise ValueError("the type does not change")
+        if self.cast is None and len(casts) != 1:
+            raise ValueError(f"say how: 'cast' is {' or '.join([*casts, 'forget'])}")
+        if self.cast not in (None, "forget", *casts):
+            raise ValueError(
+                f"{self.before} does not become {self.after} by '{self.cast}': {', '.join([*casts, 'forget'])}"
+            )
+        if self.default is not None and not _has_type(self.default, self.after):
+            raise ValueError(f"'default' is no {self.after}")
+        return self
+
+    @property
+    def how(self) -> str:
+        """The cast, also where only one fits and none is named."""
+        if self.before is None or self.after is None:
+            return "rename"
+        return self.cast or CASTS[self.before, self.after][0]
+
+    @property
+    def may_fail(self) -> bool:
+        """Whether some value of the old type is none of the new one."""
+        return self.how in ("parse", "round", "trunc", "forget") or (self.how == "widen" and self.after == "money")
+
+
+def _has_type(value: str | bool | int | float, kind: Kind) -> bool:
+    if kind in ("string", "boolean"):
+        return isinstance(value, str if kind == "string" else bool)
+    return not isinstance(value, bool) and isinstance(value, int if kind == "integer" else (int, float))
+
+
 class InvalidExample(Contract):
     """Properties that must fail, with every reason code expected (in any order)."""
 
@@ -151,6 +219,7 @@ class EventPlan(Contract):
     owner: str | None = Field(default=None, pattern=r"^[^@\s]+@[^@\s]+$")
     platforms: tuple[Literal["web", "ios", "android", "server"], ...] = ()
     properties: dict[SnakeCase, Property] = Field(default_factory=dict)
+    migrations: tuple[Migration, ...] = ()
     lawful_basis: LawfulBasis | None = None
     context: tuple[Literal["user", "session", "device", "organisation"], ...] = ()
     retention_days: int | None = Field(default=None, ge=1)
@@ -167,11 +236,32 @@ class EventPlan(Contract):
             raise ValueError(f"the property name '{taken[0]}' belongs to the envelope")
         return self
 
+    def retypings(self, name: str) -> list[Migration]:
+        """Changes of a property's type, first to last."""
+        return [change for change in self.migrations if change.name == name and change.after is not None]
+
+    def names_before(self, name: str) -> list[str]:
+        """What a property was called before, latest name first."""
+        return [m.renamed_from for m in reversed(self.migrations) if m.name == name and m.renamed_from]
+
 
 class Purpose(Contract):
     """One purpose that people consent to."""
 
     description: str
+
+
+class Enforced(Contract):
+    """Whether a run removes what is older than the plan says, or only counts it."""
+
+    enforce: bool
+
+
+class Retention(Contract):
+    """What the plan's retention_days do to the lake. Removing history is a decision: the default only counts it."""
+
+    quarantine: Enforced = Enforced(enforce=True)
+    accepted: Enforced = Enforced(enforce=False)
 
 
 class PrivacyContract(Contract):
@@ -180,6 +270,8 @@ class PrivacyContract(Contract):
     purposes: dict[SnakeCase, Purpose]
     unknown_event_category: str
     unparsable_expiry_days: int = Field(ge=1)
+    quarantine_expiry_days: int = Field(default=90, ge=1)
+    retention: Retention = Retention()
 
     @model_validator(mode="after")
     def _category_is_a_purpose(self) -> PrivacyContract:
@@ -249,4 +341,46 @@ def _load_event(path: Path, privacy: PrivacyContract) -> EventPlan:
         known = ", ".join(sorted(privacy.purposes))
         where = f"{path}:{line_of('consent_category')}"
         raise InputError(f"key 'consent_category': no purpose '{plan.consent_category}'", where, f"known: {known}")
+    for keys, problem in _inconsistencies(plan):
+        raise InputError(f"key '{'.'.join(map(str, keys))}': {problem}", f"{path}:{line_of(*keys)}", "mend that entry")
     return plan
+
+
+def _inconsistencies(plan: EventPlan) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """What is wrong between parts of one event: key path and problem."""
+    for name, prop in plan.properties.items():
+        kept = prop.retention_days
+        if kept and kept < (plan.retention_days or kept + 1) and not prop.allows_null:
+            yield (
+                ("properties", name, "retention_days"),
+                "what is removed becomes null: the property has to be nullable",
+            )
+    last: dict[tuple[str, bool], Migration] = {}
+    for number, change in enumerate(plan.migrations):
+        keys, declared = ("migrations", number), plan.properties.get(change.name)
+        before = last.get((change.name, change.after is None))
+        if declared is None:
+            yield (*keys, "property"), f"'{change.name}' is no property of the event"
+        elif version_numbers(change.since) > version_numbers(plan.version):
+            yield (*keys, "since"), f"{change.since} is after the event's version {plan.version}"
+        elif before is not None and version_numbers(before.since) >= version_numbers(change.since):
+            yield (*keys, "since"), f"not after {before.since}; write the changes of a property first to last"
+        elif before is not None and change.before is not None and before.after != change.before:
+            yield (*keys, "from"), f"the change before it ends at {before.after}"
+        elif change.renamed_from in plan.properties:
+            yield (*keys, "renamed_from"), f"'{change.renamed_from}' is still a property"
+        elif change.may_fail and change.default is None and not declared.allows_null:
+            yield (
+                keys,
+                f"'{change.name}' may not be null: say with 'default' what a value becomes that does not convert",
+            )
+        last[change.name, change.after is None] = change
+    for name, prop in plan.properties.items():
+        ends = last.get((name, False))
+        if ends is not None and ends.after != prop.type:
+            yield ("migrations",), f"the last change of '{name}' ends at {ends.after}, its type is {prop.type}"
+
+
+def version_numbers(version: str) -> tuple[int, ...]:
+    """A SchemaVer (model-revision-addition) as numbers that compare."""
+    return tuple(int(part) for part in version.split("-"))

@@ -19,7 +19,8 @@ from typing import Any, Literal
 import duckdb
 
 from zantara_pipeline.storage.home import Home
-from zantara_pipeline.tracking.plan import SQL_TYPES, EventPlan, Property, TrackingPlan
+from zantara_pipeline.tracking.migrations import Unread, covering
+from zantara_pipeline.tracking.plan import SQL_TYPES, EventPlan, Kind, Property, TrackingPlan, version_numbers
 from zantara_pipeline.tracking.sql_checks import compile_checks, quote
 
 Level = Literal["model", "revision", "addition", "none"]
@@ -72,17 +73,13 @@ def version_problems(old: TrackingPlan, new: TrackingPlan, found: list[Change]) 
         level: Level = min(levels, key=LEVELS.index, default="none")
         before, after = old.events[name].version, new.events[name].version
         needs = _next_version(before, level)
-        if _numbers(after) < _numbers(needs):
+        if version_numbers(after) < version_numbers(needs):
             problems.append(VersionProblem(name, before, after, needs))
     return problems
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("-"))
-
-
 def _next_version(version: str, level: Level) -> str:
-    model, revision, addition = _numbers(version)
+    model, revision, addition = version_numbers(version)
     steps = {
         "model": (model + 1, 0, 0), "revision": (model, revision + 1, 0),
         "addition": (model, revision, addition + 1), "none": (model, revision, addition),
@@ -103,15 +100,42 @@ def _event_changes(old: EventPlan, new: EventPlan) -> Iterator[Change]:
             level: Level = "revision" if after.required else "addition"
             yield Change(old.event, path, level, f"{'required ' if after.required else ''}property added")
         elif after is None:
-            yield Change(old.event, path, "model", "property removed")
+            now = next((m.name for m in new.migrations if m.renamed_from == name), None)
+            said = (
+                "property removed" if now is None else f"property renamed to {now} (a migration reads older partitions)"
+            )
+            yield Change(old.event, path, "model", said)
+        elif before is not None and before.type != after.type:
+            yield Change(
+                old.event,
+                path,
+                "model",
+                f"type {before.type} becomes {after.type} ({_reading(before.type, new, name)})",
+            )
         elif before is not None:
             yield from (Change(old.event, path, level, what) for level, what in _property_changes(before, after))
 
 
+def _reading(old: Kind, new: EventPlan, name: str) -> str:
+    steps = covering(old, new, name)
+    if steps is None:
+        return "no migration says how older partitions are read"
+    return f"older partitions are read by migration: {', '.join(step.how for step in steps)}"
+
+
+def unread_changes(old: TrackingPlan, new: TrackingPlan) -> list[Unread]:
+    """Types that changed without a migration: a home that holds the event could not run under the new plan."""
+    found = []
+    for name in sorted(old.events.keys() & new.events.keys()):
+        before, after = old.events[name].properties, new.events[name]
+        for prop, now in after.properties.items():
+            known = next((past for past in (prop, *after.names_before(prop)) if past in before), None)
+            if known is not None and covering(before[known].type, after, prop) is None:
+                found.append(Unread(name, prop, before[known].type, now.type, None))
+    return found
+
+
 def _property_changes(old: Property, new: Property) -> Iterator[tuple[Level, str]]:
-    if old.type != new.type:
-        yield "model", f"type {old.type} becomes {new.type}"
-        return
     if old.required != new.required:
         yield ("revision", "becomes required") if new.required else ("addition", "is required no more")
     elif old.allows_null != new.allows_null:

@@ -9,18 +9,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import duckdb
 
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.storage.home import Home
+from zantara_pipeline.storage.ledger import Ledger
 from zantara_pipeline.tracking.sql_checks import quote
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Lines that failed for the same reasons (same event, codes and paths)."""
+    """Lines that failed for the same reasons (same event, codes and paths): those there, or those expired."""
 
     fingerprint: str
     event: str | None
@@ -29,6 +30,7 @@ class Kind:
     first_seen: datetime | None
     last_seen: datetime | None
     attempts: int
+    status: Literal["open", "expired"] = "open"
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,23 @@ def kinds(home: Home) -> list[Kind]:
         return (
             [] if con is None else [Kind(*row) for row in con.execute(f"{_KINDS_SQL} ORDER BY rows DESC, 1").fetchall()]
         )
+
+
+def expired_kinds(ledger: Ledger) -> list[Kind]:
+    """What retention removed, by kind of failure, most lines first; the ledger kept the counts and nothing else."""
+    with ledger.read() as db:
+        rows = db.execute(
+            "SELECT fingerprint, max(event), max(reasons), sum(rows), min(first_seen), max(last_seen) FROM expired_lines "
+            "GROUP BY fingerprint ORDER BY 4 DESC, 1"
+        ).fetchall()
+    return [
+        Kind(name, event, said, count, _moment(first), _moment(last), 0, "expired")
+        for name, event, said, count, first, last in rows
+    ]
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
 
 
 def fingerprints_of(home: Home, prefixes: Sequence[str]) -> list[str]:

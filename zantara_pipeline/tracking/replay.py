@@ -22,7 +22,6 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 
 from zantara_pipeline.errors import InputError
@@ -34,6 +33,7 @@ from zantara_pipeline.tracking.batch import BatchWorker, FileCounts
 from zantara_pipeline.tracking.commits import move_in, recover, stage
 from zantara_pipeline.tracking.fixes import Fixes
 from zantara_pipeline.tracking.reader import BATCH_SCHEMA
+from zantara_pipeline.tracking.removal import files_with, read_quarantine, take_out, write_rest
 from zantara_pipeline.tracking.sql_checks import quote
 from zantara_pipeline.tracking.verdict import Rules
 
@@ -128,31 +128,24 @@ def discard(home: Home, ledger: Ledger, fingerprint: str, reason: str) -> int:
     InputError : no such lines.
     """
     recover(home, ledger)
-    con = open_engine(None, home, threads=1, memory_limit=MEMORY)
-    try:
-        chosen = f"fingerprint = {quote(fingerprint)}"
-        files = _files_with(con, home, chosen)
-        if not files:
-            raise InputError(
-                f"nothing in quarantine has the fingerprint '{fingerprint}'", None, "see `zantara quarantine list`"
-            )
-        discard_id = hashlib.sha256("".join(["discard", *files]).encode()).hexdigest()[:16]
-        folder = home.incoming / discard_id
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        old = _quarantine(*(str(home.lake / name) for name in files))
-        rows = int(con.execute(f"SELECT count(*) FROM {old} WHERE {chosen}").fetchall()[0][0])
-        _write_rest(con, home, folder, files, chosen)
-    finally:
-        con.close()
-    with ledger.transaction() as db:
-        stage(db, discard_id, files)
+
+    def record(db: sqlite3.Connection, discard_id: str, rows: int) -> None:
         now = utc_text(datetime.now(UTC))
         db.execute(
             "INSERT OR REPLACE INTO discards VALUES (?, ?, ?, ?, ?)", [discard_id, now, fingerprint, rows, reason]
         )
-    move_in(home, ledger, discard_id)
-    return rows
+
+    con = open_engine(None, home, threads=1, memory_limit=MEMORY)
+    try:
+        chosen = f"fingerprint = {quote(fingerprint)}"
+        files = files_with(con, home, chosen)
+        if not files:
+            raise InputError(
+                f"nothing in quarantine has the fingerprint '{fingerprint}'", None, "see `zantara quarantine list`"
+            )
+        return take_out(con, home, ledger, files, chosen, "discard", record)
+    finally:
+        con.close()
 
 
 class _Replay:
@@ -166,9 +159,9 @@ class _Replay:
         self.con = self.worker.con
         names = "" if fingerprints is None else f" AND fingerprint IN ({', '.join(map(quote, fingerprints)) or 'NULL'})"
         self.chosen = f"status = 'open'{names}"
-        self.files = _files_with(self.con, home, self.chosen)
+        self.files = files_with(self.con, home, self.chosen)
         self.replay_id = hashlib.sha256("".join(self.files).encode()).hexdigest()[:16]
-        self.folder = home.incoming / self.replay_id
+        self.folder: Path = home.incoming / self.replay_id
         self.staged = False
         self.counts: dict[int, FileCounts] = {}
         self.first_dates: dict[int, date] = {}
@@ -184,7 +177,7 @@ class _Replay:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _old(self) -> str:
-        return _quarantine(*(str(self.home.lake / name) for name in self.files))
+        return read_quarantine(*(str(self.home.lake / name) for name in self.files))
 
     def judge(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -226,7 +219,7 @@ class _Replay:
 
     def _again(self) -> str:
         """The lines that failed again, as they were written beside."""
-        return _quarantine(str(self.folder / "quarantine" / "*" / "*.parquet"))
+        return read_quarantine(str(self.folder / "quarantine" / "*" / "*.parquet"))
 
     def _failed_again(self) -> bool:
         return any((self.folder / "quarantine").glob("*/*.parquet"))
@@ -274,7 +267,7 @@ class _Replay:
         return [Change(*row) for row in rows]
 
     def commit(self, result: Replayed) -> None:
-        _write_rest(self.con, self.home, self.folder, self.files, self.chosen)
+        write_rest(self.con, self.home, self.folder, self.files, self.chosen)
         before, after = self._reasons(self._old(), self.chosen), _Reasons()
         if self._failed_again():
             after = self._reasons(self._again(), "filename NOT LIKE '%-rest-%'")
@@ -303,34 +296,6 @@ class _Replay:
 
 _SAID = "list_aggregate(list_sort(list_transform(reasons, lambda r: r.code || ' ' || r.path)), 'string_agg', ', ')"
 _NO_VERDICT = "SELECT NULL::VARCHAR AS source, NULL::BIGINT AS line_no, NULL::VARCHAR AS now WHERE false"
-
-
-def _files_with(con: duckdb.DuckDBPyConnection, home: Home, chosen: str) -> list[str]:
-    """Quarantine files that hold chosen lines, relative to the lake."""
-    if not any(home.quarantine.glob("*/*.parquet")):
-        return []
-    everything = _quarantine(str(home.quarantine / "*" / "*.parquet"))
-    rows = con.execute(f"SELECT DISTINCT filename FROM {everything} WHERE {chosen} ORDER BY 1").fetchall()
-    return [Path(row[0]).relative_to(home.lake).as_posix() for row in rows]
-
-
-def _write_rest(con: duckdb.DuckDBPyConnection, home: Home, folder: Path, files: Sequence[str], chosen: str) -> None:
-    """Lines of replaced files that were not chosen are written again, below the folder of the commit."""
-    for number, name in enumerate(files):
-        target = folder / Path(name).with_name(f"{folder.name}-rest-{number}.parquet")
-        source = _quarantine(str(home.lake / name))
-        rest = f"SELECT * EXCLUDE (filename, received_date) FROM {source} WHERE NOT coalesce({chosen}, false)"
-        if con.execute(f"SELECT EXISTS ({rest})").fetchall() == [(True,)]:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            con.execute(f"COPY ({rest}) TO {quote(str(target))} (FORMAT parquet)")
-
-
-def _quarantine(*globs: str) -> str:
-    files = "[" + ", ".join(map(quote, globs)) + "]"
-    types = "{'received_date': DATE}"
-    return (
-        f"read_parquet({files}, filename = true, union_by_name = true, hive_partitioning = true, hive_types = {types})"
-    )
 
 
 def _update_file(db: sqlite3.Connection, source: str, moved: FileCounts, first: date | None) -> None:

@@ -32,7 +32,7 @@ def purge_unparsable(home: Home, as_of: datetime, days: int) -> int:
     files = sorted((home.restricted / "unparsable").glob("*.parquet"))
     if not files:
         return 0
-    received = _received(Ledger(home.state / "ledger.db"))
+    received = received_of_commits(Ledger(home.state / "ledger.db"))
     limit = as_of.astimezone(UTC) - timedelta(days=days)
     expired = [path for path in files if _commit(path) not in received or received[_commit(path)] < limit]
     for path in expired:
@@ -45,7 +45,7 @@ def _commit(path: Path) -> str:
     return path.stem.rpartition("-")[0]
 
 
-def _received(ledger: Ledger) -> dict[str, datetime]:
+def received_of_commits(ledger: Ledger) -> dict[str, datetime]:
     """When the lines of each commit had been received, on the pipeline's clock."""
     with ledger.read() as db:
         rows = db.execute(_COMMITS_SQL).fetchall()

@@ -7,7 +7,7 @@ to be rebuilt. Does not belong here: any shaping of data (dbt's models do that).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ import duckdb
 
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
+from zantara_pipeline.tracking.migrations import event_files_sql, read_accepted, types_fingerprint
 from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, SQL_TYPES, EventPlan, TrackingPlan
 from zantara_pipeline.tracking.sql_checks import quote
 
@@ -31,6 +32,15 @@ _LEDGER_COLUMNS = {
     },
     "quarantine_reasons": {"sha256": "VARCHAR", "event": "VARCHAR", "code": "VARCHAR", "path": "VARCHAR", "rows": "BIGINT"},
     "replays": {"replay_id": "VARCHAR", "first_received_date": "VARCHAR"},
+    "expired_lines": {
+        "expiry_id": "VARCHAR", "as_of": "VARCHAR", "fingerprint": "VARCHAR", "event": "VARCHAR", "reasons": "VARCHAR",
+        "first_seen": "VARCHAR", "last_seen": "VARCHAR", "rows": "BIGINT",
+    },
+    "expired_rows": {
+        "expiry_id": "VARCHAR", "as_of": "VARCHAR", "event": "VARCHAR", "received_date": "VARCHAR", "source": "VARCHAR",
+        "rows": "BIGINT",
+    },
+    "expired_values": {"expiry_id": "VARCHAR", "event": "VARCHAR", "received_date": "VARCHAR"},
 }  # fmt: skip
 
 
@@ -59,6 +69,8 @@ def fingerprint(plan: TrackingPlan, model_files: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for name, event in sorted(plan.events.items()):
         digest.update(f"{name} {sorted(lake_columns(event).items())}".encode())
+        if event.migrations:
+            digest.update(types_fingerprint(event).encode())
     for path in sorted(model_files):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
@@ -86,12 +98,14 @@ def prepare(
         ledger.copy_table(table, con, columns)
     con.execute("CREATE TABLE IF NOT EXISTS state.staged_sources (source VARCHAR)")
     con.execute("CREATE TABLE IF NOT EXISTS state.staged_replays (replay_id VARCHAR)")
+    con.execute("CREATE TABLE IF NOT EXISTS state.staged_expiries (expiry_id VARCHAR)")
     con.execute("CREATE TABLE IF NOT EXISTS state.build (fingerprint VARCHAR)")
     full = con.execute("SELECT fingerprint FROM state.build").fetchall() != [(build,)]
     rebuild_from = BEGINNING if full else _first_new_date(con)
+    restaged = _expiries(con, rebuild_from, max_lateness_days + 1)
     con.execute("CREATE SCHEMA IF NOT EXISTS lake")
     for event in plan.events.values():
-        con.execute(_event_view(event, _partitions(home.accepted / f"event={event.event}", rebuild_from)))
+        con.execute(_event_view(event, _partitions(home.accepted / f"event={event.event}", rebuild_from, restaged)))
     con.execute(_items_view(home.catalogue))
     con.execute(
         "CREATE OR REPLACE TABLE state.run_clock AS "
@@ -108,6 +122,8 @@ def mark_staged(con: duckdb.DuckDBPyConnection, build: str) -> None:
     con.execute("INSERT INTO state.staged_sources SELECT source FROM state.ingested_files")
     con.execute("DELETE FROM state.staged_replays")
     con.execute("INSERT INTO state.staged_replays SELECT replay_id FROM state.replays")
+    con.execute("DELETE FROM state.staged_expiries")
+    con.execute(f"INSERT INTO state.staged_expiries {_EXPIRIES}")
     con.execute("DELETE FROM state.build")
     con.execute("INSERT INTO state.build VALUES (?)", [build])
     con.execute("COMMIT")
@@ -126,25 +142,73 @@ def _first_new_date(con: duckdb.DuckDBPyConnection) -> date:
     return NOTHING_NEW if found is None else found
 
 
-def _partitions(folder: Path, first: date) -> list[str]:
-    """Globs of the received dates from `first` on: listing all files of a long history would cost more every day."""
+_EXPIRIES = "SELECT expiry_id FROM state.expired_rows UNION SELECT expiry_id FROM state.expired_values"
+
+
+def _expiries(con: duckdb.DuckDBPyConnection, rebuild_from: date, window_days: int) -> set[date]:
+    """Tell dbt what retention took from the lake since the last build, without rebuilding all that came after it.
+
+    state.removed_partitions : (event, received_date) whose rows leave staging.
+    state.restaged_dates : single dates before rebuild_from that are staged again: some of their values are null now, or
+        they hold copies of removed events, of which the earliest one left counts from now on.
+    """
+    con.execute(
+        "CREATE OR REPLACE TABLE state.removed_partitions AS SELECT DISTINCT event, received_date::DATE AS received_date "
+        "FROM state.expired_rows WHERE expiry_id NOT IN (SELECT expiry_id FROM state.staged_expiries)"
+    )
+    con.execute(
+        "CREATE OR REPLACE TABLE state.restaged_dates AS SELECT DISTINCT received_date::DATE AS received_date "
+        "FROM state.expired_values WHERE expiry_id NOT IN (SELECT expiry_id FROM state.staged_expiries) "
+        "AND received_date::DATE < ?", [rebuild_from],
+    )  # fmt: skip
+    staged = (
+        "SELECT 1 FROM information_schema.tables WHERE table_schema = 'staging' AND table_name = 'int_events__indexed'"
+    )
+    if con.execute(staged).fetchall():
+        con.execute(_COPIES_OF_REMOVED_SQL, {"rebuild_from": rebuild_from, "window": window_days})
+    return {row[0] for row in con.execute("SELECT received_date FROM state.restaged_dates").fetchall()}
+
+
+_COPIES_OF_REMOVED_SQL = """
+    INSERT INTO state.restaged_dates
+    SELECT DISTINCT copies.received_date
+    FROM staging.int_events__indexed AS copies
+    WHERE copies.is_duplicate AND copies.received_date < $rebuild_from
+        AND copies.received_date >= (SELECT min(received_date) FROM state.removed_partitions)
+        AND copies.received_date <= (SELECT max(received_date) FROM state.removed_partitions) + $window
+        AND copies.received_date NOT IN (SELECT received_date FROM state.restaged_dates)
+        AND (copies.event, copies.received_date) NOT IN (SELECT (event, received_date) FROM state.removed_partitions)
+        AND copies.event_id IN (
+            SELECT event_id FROM staging.int_events__indexed
+            WHERE (event, received_date) IN (SELECT (event, received_date) FROM state.removed_partitions)
+        )
+"""
+
+
+def _partitions(folder: Path, first: date, besides: Collection[date]) -> list[Path]:
+    """Folders of the received dates from `first` on, and of some besides: listing all files of a long history would cost more every day."""
     if not folder.is_dir():
         return []
     names = (path.name for path in folder.iterdir() if path.is_dir() and any(path.iterdir()))
-    return [str(folder / name / "*.parquet") for name in sorted(names) if name.partition("=")[2] >= first.isoformat()]
+    wanted = {day.isoformat() for day in besides}
+    dates = ((name.partition("=")[2], name) for name in sorted(names))
+    return [folder / name for day, name in dates if day >= first.isoformat() or day in wanted]
 
 
-def _event_view(event: EventPlan, globs: Sequence[str]) -> str:
+def _readers(event: EventPlan, partitions: Sequence[Path]) -> list[str]:
+    """SELECTs over an event's partitions. Without migrations all files are alike (a run checks that before it takes any)."""
+    if not partitions:
+        return []
+    if not event.migrations:
+        return [f"SELECT * FROM {read_accepted([str(folder / '*.parquet') for folder in partitions])}"]
+    return event_files_sql(event, [path for folder in partitions for path in sorted(folder.glob("*.parquet"))])
+
+
+def _event_view(event: EventPlan, partitions: Sequence[Path]) -> str:
     columns = lake_columns(event)
     empty = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in columns.items())
     wanted = ", ".join(f'"{name}"::{kind} AS "{name}"' for name, kind in columns.items())
-    body = f"SELECT {empty} WHERE false"
-    if globs:
-        files = "[" + ", ".join(quote(glob) for glob in globs) + "]"
-        body += (
-            f" UNION ALL BY NAME SELECT * FROM read_parquet({files}, union_by_name = true, hive_partitioning = true, "
-            "hive_types = {'received_date': DATE, 'event': VARCHAR})"
-        )
+    body = " UNION ALL BY NAME ".join([f"SELECT {empty} WHERE false", *_readers(event, partitions)])
     return f'CREATE OR REPLACE VIEW lake."{event.event}" AS SELECT {wanted} FROM ({body})'
 
 

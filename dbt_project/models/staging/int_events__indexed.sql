@@ -20,7 +20,7 @@ with landed as (
         source,
         line_no
     from {{ source('lake', event) }}
-    where received_date >= {{ rebuild_from() }}
+    where {{ is_restaged('received_date') }}
     {% if not loop.last %} union all {% endif %}
     {% endfor %}
 ),
@@ -35,19 +35,22 @@ ranked as (
 {# Before the rebuilt dates, copies are sought as far back as a late event can lie. -#}
 earlier as (
     {% if is_incremental() %}
-    select distinct event_id
+    select
+        event_id,
+        min(received_date) as first_date
     from {{ this }}
-    where
-        received_date < {{ rebuild_from() }}
-        and received_date >= {{ rebuild_from() }} - {{ duplicate_window_days() }}
+    where received_date >= {{ first_restaged() }} - {{ duplicate_window_days() }}
+    group by event_id
     {% else %}
-    select cast(null as varchar) as event_id
+    select
+        cast(null as varchar) as event_id,
+        cast(null as date) as first_date
     where false
     {% endif %}
 )
 
 select
     ranked.* exclude (copy_number),
-    ranked.copy_number > 1 or earlier.event_id is not null as is_duplicate
+    ranked.copy_number > 1 or coalesce(earlier.first_date < ranked.received_date, false) as is_duplicate
 from ranked
 left join earlier on ranked.event_id = earlier.event_id

@@ -1,6 +1,7 @@
 """Assets of what lands: consent ledger, catalogue, and the lake of accepted and quarantined events."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import dagster as dg
 
@@ -12,6 +13,7 @@ from zantara_pipeline.privacy.consent import append_ledger_file, consent_files
 from zantara_pipeline.tracking.catalogue import items_files, load_catalogue
 from zantara_pipeline.tracking.ingest import ingest
 from zantara_pipeline.tracking.restricted import purge_unparsable
+from zantara_pipeline.tracking.retention import enforce
 from zantara_pipeline.tracking.watch import KINDS, findings
 
 ACCEPTED, QUARANTINE = dg.AssetKey(["lake", "accepted"]), dg.AssetKey(["lake", "quarantine"])
@@ -74,15 +76,17 @@ def ingest_landed_files(
 ) -> Iterator[dg.MaterializeResult]:
     """Takes whatever landed and was not taken yet, and reports the received days that it touched."""
     threads, intake = pipeline.settings.threads, pipeline.intake
+    began = datetime.now(UTC)
     result = ingest(pipeline.home, pipeline.ledger, pipeline.landing, pipeline.rules, threads=threads, intake=intake)
     total = result.total
     refused = [Finding("unreadable_file", "critical", f"file/{name}", said) for name, said in result.refused.items()]
+    purged = purge_unparsable(pipeline.home, pipeline.as_of(context), pipeline.plan.privacy.unparsable_expiry_days)
+    expired = enforce(pipeline.home, pipeline.ledger, pipeline.plan, pipeline.as_of(context), began)
     watched = findings(pipeline.home, pipeline.ledger, pipeline.plan, pipeline.as_of(context))
     raised, resolved = alert_ledger(pipeline).sync(
         [*refused, *watched], pipeline.as_of(context), ["unreadable_file", *KINDS]
     )
-    purged = purge_unparsable(pipeline.home, pipeline.as_of(context), pipeline.plan.privacy.unparsable_expiry_days)
-    for notice in [*result.notices, *result.refused.values()]:
+    for notice in [*result.notices, *result.refused.values(), *expired.notices]:
         context.log.warning(notice)
     for day in sorted(result.touched_dates):
         context.log_event(dg.AssetMaterialization(ACCEPTED, partition=day.isoformat()))
@@ -95,12 +99,15 @@ def ingest_landed_files(
             "said": told, "rows_in": total.rows_in, "accepted": total.accepted, "suppressed": total.suppressed,
             "unparsable": total.unparsable, "late": total.late, "unparsable_files_expired": purged, "days_touched": len(result.touched_dates),
             "files_known_already": result.known, "files_refused": len(result.refused),
+            "days_expired": expired.lake.days, "days_with_values_expired": expired.lake.days_with_values,
+            "days_over_their_retention_and_kept": expired.days_kept,
         },
     )  # fmt: skip
     yield dg.MaterializeResult(
         QUARANTINE,
         metadata={
-            "quarantined": total.quarantined, "alerts_raised": len(raised), "alerts_resolved": len(resolved),
+            "quarantined": total.quarantined, "expired": expired.quarantine.removed,
+            "alerts_raised": len(raised), "alerts_resolved": len(resolved),
         },
     )  # fmt: skip
 

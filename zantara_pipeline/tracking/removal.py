@@ -1,0 +1,86 @@
+"""Taking lines out of the quarantine: the files that hold them are written again without them, in one commit of the lake.
+
+Belongs here: that step, which discarding, expiry and erasure share. Does not belong here: which lines, and why
+(replay.py, quarantine_expiry.py, quarantine_erasure.py), how a commit survives a kill (commits.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import duckdb
+
+from zantara_pipeline.storage.home import Home
+from zantara_pipeline.storage.ledger import Ledger
+from zantara_pipeline.tracking.commits import move_in, stage
+from zantara_pipeline.tracking.sql_checks import quote
+
+Record = Callable[[sqlite3.Connection, str, int], None]
+"""Writes down, in the transaction that stages the commit, what it removes: the ledger, the commit's id, rows."""
+
+
+def take_out(
+    con: duckdb.DuckDBPyConnection,
+    home: Home,
+    ledger: Ledger,
+    files: Sequence[str],
+    chosen: str,
+    why: str,
+    record: Record,
+) -> int:
+    """Remove the chosen lines of these quarantine files for good; returns how many. Killed, it is finished or never was.
+
+    Parameters
+    ----------
+    files : what `files_with` found, relative to the lake.
+    chosen : SQL over a quarantine row.
+    why : a word that keeps commits of different kinds apart.
+    """
+    commit_id = hashlib.sha256("".join([why, *files]).encode()).hexdigest()[:16]
+    folder = home.incoming / commit_id
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    old = read_quarantine(*(str(home.lake / name) for name in files))
+    rows = int(con.execute(f"SELECT count(*) FROM {old} WHERE {chosen}").fetchall()[0][0])
+    write_rest(con, home, folder, files, chosen)
+    with ledger.transaction() as db:
+        stage(db, commit_id, files)
+        record(db, commit_id, rows)
+    move_in(home, ledger, commit_id)
+    return rows
+
+
+def files_with(
+    con: duckdb.DuckDBPyConnection, home: Home, chosen: str, folders: Sequence[Path] | None = None
+) -> list[str]:
+    """Quarantine files that hold chosen lines, relative to the lake; of all partitions, or of these."""
+    places = [home.quarantine / "*"] if folders is None else folders
+    if not any(home.quarantine.glob("*/*.parquet")) or not places:
+        return []
+    everything = read_quarantine(*(str(place / "*.parquet") for place in places))
+    rows = con.execute(f"SELECT DISTINCT filename FROM {everything} WHERE {chosen} ORDER BY 1").fetchall()
+    return [Path(row[0]).relative_to(home.lake).as_posix() for row in rows]
+
+
+def write_rest(con: duckdb.DuckDBPyConnection, home: Home, folder: Path, files: Sequence[str], chosen: str) -> None:
+    """Lines of replaced files that were not chosen are written again, below the folder of the commit."""
+    for number, name in enumerate(files):
+        target = folder / Path(name).with_name(f"{folder.name}-rest-{number}.parquet")
+        source = read_quarantine(str(home.lake / name))
+        rest = f"SELECT * EXCLUDE (filename, received_date) FROM {source} WHERE NOT coalesce({chosen}, false)"
+        if con.execute(f"SELECT EXISTS ({rest})").fetchall() == [(True,)]:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            con.execute(f"COPY ({rest}) TO {quote(str(target))} (FORMAT parquet)")
+
+
+def read_quarantine(*globs: str) -> str:
+    """The table function over quarantine files, with their names."""
+    files = "[" + ", ".join(map(quote, globs)) + "]"
+    types = "{'received_date': DATE}"
+    return (
+        f"read_parquet({files}, filename = true, union_by_name = true, hive_partitioning = true, hive_types = {types})"
+    )

@@ -1,0 +1,105 @@
+"""Retention of the lake: what a run removes, and what it would remove if it were told to.
+
+privacy.yaml says for each store whether retention is enforced (docs/decisions/0015-retention.md).
+
+Belongs here: the two stores together, and the report. Does not belong here: how each is done (quarantine_expiry.py,
+lake_retention.py), lines that are no JSON (restricted.py).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from zantara_pipeline.storage.home import Home
+from zantara_pipeline.storage.ledger import Ledger
+from zantara_pipeline.tracking.lake_retention import Removed, days_over, enforce_lake, rows_of, values_over
+from zantara_pipeline.tracking.plan import TrackingPlan
+from zantara_pipeline.tracking.quarantine_expiry import Expired, expire_quarantine, overdue_lines
+
+
+@dataclass(frozen=True)
+class Enforced:
+    """What a run did; days_kept: days of the lake that are over and were left because retention is not enforced."""
+
+    quarantine: Expired
+    lake: Removed
+    days_kept: int
+
+    @property
+    def notices(self) -> Iterator[str]:
+        """Lines for whoever reads the run."""
+        if self.quarantine.removed:
+            yield f"{self.quarantine.removed:,} quarantined lines were over their time and are gone; their counts stay"
+        if self.quarantine.waiting:
+            yield (
+                f"{self.quarantine.waiting:,} quarantined lines just taken are over their time already and go with the next "
+                "run; replay them before, or see `retention` in privacy.yaml"
+            )
+        if self.lake.days or self.lake.days_with_values:
+            yield (
+                f"retention removed {self.lake.days:,} days of the lake with {self.lake.rows:,} rows, and single values "
+                f"from {self.lake.days_with_values:,} days"
+            )
+
+
+def enforce(home: Home, ledger: Ledger, plan: TrackingPlan, as_of: datetime, taken_before: datetime) -> Enforced:
+    """Do what privacy.yaml says at the clock of the run; after an ingest, before anything is built from the lake.
+
+    Parameters
+    ----------
+    taken_before : when this run began (wall clock); quarantined lines that it took itself stay until the next.
+    """
+    wanted, expired, removed, kept = plan.privacy.retention, Expired(), Removed(), 0
+    if wanted.quarantine.enforce:
+        expired = expire_quarantine(home, ledger, plan, as_of, taken_before)
+    if wanted.accepted.enforce:
+        removed = enforce_lake(home, ledger, plan, as_of)
+    else:
+        kept = len(days_over(home, plan, as_of))
+    return Enforced(expired, removed, kept)
+
+
+@dataclass(frozen=True)
+class Overdue:
+    """What is over its time in one store (of one event); enforced: the next run removes it."""
+
+    store: str
+    event: str | None
+    enforced: bool
+    rows: int
+    days: int
+    first_day: date | None
+    last_day: date | None
+    properties: dict[str, int]
+
+
+def overdue(home: Home, ledger: Ledger, plan: TrackingPlan, as_of: datetime) -> list[Overdue]:
+    """What is over at a clock and still there; nothing is written."""
+    found = []
+    wanted = plan.privacy.retention
+    lines = overdue_lines(home, ledger, plan, as_of)
+    if lines:
+        found.append(Overdue("quarantine", None, wanted.quarantine.enforce, lines, 0, None, None, {}))
+    whole, values = days_over(home, plan, as_of), values_over(home, plan, as_of)
+    for event in sorted({part.event for part in [*whole, *values]}):
+        parts = [part for part in whole if part.event == event]
+        days = [part.day for part in parts]
+        properties = Counter(name for part in values if part.event == event for name in part.properties)
+        first, last = min(days, default=None), max(days, default=None)
+        rows = rows_of(parts)
+        found.append(
+            Overdue(
+                "accepted",
+                event,
+                wanted.accepted.enforce,
+                rows,
+                len(days),
+                first,
+                last,
+                dict(sorted(properties.items())),
+            )
+        )
+    return found
