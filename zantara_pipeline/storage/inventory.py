@@ -130,7 +130,7 @@ STORES: tuple[Store, ...] = (
     Store(
         name="state ledger",
         paths=("data/state/ledger.db", "data/state/ledger.db-*"),
-        holds="consent statements, ingested files, reasons, segment entries and exits",
+        holds="consent statements, ingested files, reasons, kinds of failure per quarantine file, segment entries and exits",
         owner=_PRIVACY,
         access="restricted",
         retention="unlimited: it cannot be computed again",
