@@ -35,10 +35,11 @@ def main(source: str, out: str, threads: str, backend: str) -> None:
     reader = con.sql(
         f"SELECT * FROM read_json('{source}', format = 'newline_delimited', ignore_errors = true, columns = {columns})"
     ).to_arrow_reader(BATCH_LINES)
+    by_event = duckdb.connect()
     for number, batch in enumerate(reader):
-        lines = pa.Table.from_batches([batch])
+        by_event.register("lines", pa.Table.from_batches([batch]))
         for name, event in PLAN.events.items():
-            rows = duckdb.sql(f"SELECT properties.* FROM lines WHERE event = '{name}'").to_arrow_table()
+            rows = by_event.sql(f"SELECT properties.* FROM lines WHERE event = '{name}'").to_arrow_table()
             if rows.num_rows:
                 check(event, rows.select(list(event.properties)), Path(out) / f"{name}-{number}.parquet")
 
