@@ -15,12 +15,15 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from zantara_pipeline.errors import InputError
 from zantara_pipeline.privacy.consent import statements_of
+from zantara_pipeline.privacy.keyed_hash import SqlTokens
 from zantara_pipeline.storage.engine import open_engine
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
+from zantara_pipeline.tracking.direct import direct_properties, has_direct, refuse_missing_keys, refuse_other_keys
 from zantara_pipeline.tracking.observed import Heard, heard_in_batch
-from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, TrackingPlan
+from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS
 from zantara_pipeline.tracking.reasons import Failures
 from zantara_pipeline.tracking.sql_checks import quote
 from zantara_pipeline.tracking.verdict import LINES, Judge, Rules, typed_column
@@ -69,9 +72,14 @@ class BatchWorker:
     """Judges and writes batches on one thread, with an in-memory engine of its own."""
 
     def __init__(self, home: Home, ledger: Ledger, rules: Rules, memory_limit: str) -> None:
-        self.ledger, self.plan = ledger, rules.plan
+        refuse_missing_keys(rules.plan, rules.keyring)
+        self.ledger, self.rules, self.plan = ledger, rules, rules.plan
         self.con = open_engine(None, home, threads=1, memory_limit=memory_limit)
         self.con.execute("SET preserve_insertion_order = false")
+        self.tokens: SqlTokens | None = None
+        if rules.keyring and has_direct(rules.plan):
+            refuse_other_keys(ledger, rules.keyring)
+            self.tokens = SqlTokens(self.con, rules.keyring)
         self.judge = Judge(self.con, rules)
         self.failures = Failures(self.con, rules)
 
@@ -130,7 +138,11 @@ class BatchWorker:
             "SELECT DISTINCT event FROM parsed WHERE stage = 'accepted' ORDER BY event"
         ).fetchall()
         for (event,) in events:
-            self._copy(accepted_sql(event, self.plan), self.folder / "accepted" / f"event={event}", "received_date")
+            self._copy(
+                accepted_sql(event, self.rules, self.tokens),
+                self.folder / "accepted" / f"event={event}",
+                "received_date",
+            )
 
     def _any(self, relation: str) -> bool:
         return self.con.execute(f"SELECT EXISTS (FROM {relation})").fetchall() == [(True,)]
@@ -142,12 +154,22 @@ def batch_counts(con: duckdb.DuckDBPyConnection) -> Iterator[tuple[int, FileCoun
         yield number, FileCounts(*values[:7]), values[7]
 
 
-def accepted_sql(event: str, plan: TrackingPlan) -> str:
-    """Accepted rows of one event as the lake's columns."""
+def accepted_sql(event: str, rules: Rules, tokens: SqlTokens | None) -> str:
+    """Accepted rows of one event as the lake's columns, direct identifiers as their tokens.
+
+    Raises
+    ------
+    InputError : the event has direct identifiers and there is no key.
+    """
     ids = ", ".join(f"p.{name}" for name in ENVELOPE_STRINGS)
     context = ", ".join(f"p.{name}" for name in CONTEXT_KEYS)
-    declared = plan.events[event]
-    properties = "".join(f', p.{typed_column(name, declared)} AS "{name}"' for name in declared.properties)
+    declared = rules.plan.events[event]
+    columns = {name: f"p.{typed_column(name, declared)}" for name in declared.properties}
+    for name in direct_properties(declared):
+        if tokens is None:
+            raise InputError(f"'{name}' is a direct identifier and no key is set", f"event {event}")
+        columns[name] = (tokens.of_stored if rules.stored else tokens.of_values)(columns[name])
+    properties = "".join(f', {value} AS "{name}"' for name, value in columns.items())
     return f"""
         SELECT p.event_id, p.occurred_at, p.received_at, {ids}, {quote(declared.version)} AS plan_version, s.source, p.line_no,
             'granted' AS consent_basis, p.consent_analytics, p.consent_personalization, p.is_late, p.received_at_missing,
