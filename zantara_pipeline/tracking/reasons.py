@@ -171,11 +171,14 @@ _HOLD_SQL = f"""
     FROM parsed p JOIN {LINES} l USING (row_id) WHERE p.stage = 'quarantined'
 """
 
-# A value that failed and was hashed then keeps the reasons that it had; the engine can only say that it failed.
+# A value that failed and was hashed then keeps the reasons that it had; the engine can only say that it failed. (What a fix
+# put in the place of a missing value has no reasons of its own yet.)
+_EARLIER = (
+    "list_filter(earlier.reasons, lambda e: e.path = r.path AND e.code NOT IN ('missing_key', 'null_not_allowed'))"
+)
 _AS_BEFORE_SQL = f"""
     UPDATE bad_values SET reasons = flatten(list_transform(bad_values.reasons, lambda r:
-        CASE WHEN r.code = '{FAILED_BEFORE}' AND len(list_filter(earlier.reasons, lambda e: e.path = r.path)) > 0
-            THEN list_filter(earlier.reasons, lambda e: e.path = r.path) ELSE [r] END))
+        CASE WHEN r.code = '{FAILED_BEFORE}' AND len({_EARLIER}) > 0 THEN {_EARLIER} ELSE [r] END))
     FROM earlier_attempts AS earlier WHERE earlier.row_id = bad_values.row_id
 """
 

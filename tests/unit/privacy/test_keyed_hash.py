@@ -94,7 +94,12 @@ def test_no_key_shows_in_reprs_statements_plans_or_errors() -> None:
     with pytest.raises(duckdb.Error) as caught:
         con.execute(f"SELECT {tokens.of_values('nowhere')} FROM t")
     said.append("".join(traceback.format_exception(caught.value)))
-    shown = [ONE.hex(), TWO.hex(), repr(ONE)[2:12], *(repr(block)[2:20] for key in keyring.keys for block in key.blocks)]
+    shown = [
+        ONE.hex(),
+        TWO.hex(),
+        repr(ONE)[2:12],
+        *(repr(block)[2:20] for key in keyring.keys for block in key.blocks),
+    ]
     shown += [block.hex() for key in keyring.keys for block in key.blocks]
     assert all(secret not in text.lower() and secret not in text for secret in shown for text in said)
     assert "Key(k1), Key(k2)" in repr(keyring)
