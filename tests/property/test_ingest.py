@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -324,3 +325,31 @@ def test_three_engines_agree_on_every_rule_of_the_plan(name: str) -> None:
 def test_three_engines_agree_on_arbitrary_properties(name: str, data: st.DataObject) -> None:
     plan = PLAN.events[name]
     assert_agreement(plan, data.draw(st.lists(property_objects(plan), min_size=10, max_size=40)))
+
+
+GENERATED = 20_000  # the fewest events on which the three engines have to agree
+
+
+def generated(plan: EventPlan, rows: int) -> list[dict[str, Any]]:
+    """Objects with up to three properties changed: any interesting value, a number near a bound, absent, or one too many."""
+    chance = random.Random(plan.event)
+    found = []
+    for _ in range(rows):
+        one = {name: usual(plan, name) for name in plan.properties}
+        for name in chance.sample(sorted(one), min(len(one), chance.choice([0, 1, 1, 1, 2, 3]))):
+            prop = plan.properties[name]
+            bounds = [b + step for b in (prop.min, prop.max) if b is not None for step in (-0.0001, 0, 0.0001, 1)]
+            pool = [STRINGS, NUMBERS, HUGE, OTHER, bounds or NUMBERS, [chance.randint(-(10**9), 10**9) / 10_000]]
+            one[name] = chance.choice(chance.choice(pool))
+            if chance.random() < 0.15:
+                del one[name]
+        if chance.random() < 0.05:
+            one["zz"] = chance.choice(OTHER)
+        found.append(one)
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(PLAN.events))
+def test_three_engines_agree_on_thousands_of_generated_events(name: str) -> None:
+    plan = PLAN.events[name]
+    assert_agreement(plan, generated(plan, -(-GENERATED // len(PLAN.events))))

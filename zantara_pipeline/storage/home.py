@@ -44,6 +44,10 @@ class Home:
         return self.lake / "accepted"
 
     @property
+    def exempt(self) -> Path:
+        return self.lake / "exempt"
+
+    @property
     def quarantine(self) -> Path:
         return self.lake / "quarantine"
 

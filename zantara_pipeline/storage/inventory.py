@@ -70,7 +70,8 @@ STORES: tuple[Store, ...] = (
         holds="typed events that passed the plan, with the ids of their people",
         owner=_GROWTH,
         access="restricted",
-        retention="unlimited until a retention rule is declared",
+        retention="retention_days of the event (whole days) and of its properties (values), where privacy.yaml enforces "
+        "it; as packaged it is only counted (tracking/lake_retention.py, `zantara plan retention`)",
         erasure="rewrite the files of the days that hold the person",
     ),
     Store(
@@ -79,8 +80,27 @@ STORES: tuple[Store, ...] = (
         holds="events that failed the plan, with reasons and their payload, for replay",
         owner=_GROWTH,
         access="restricted",
-        retention="unlimited until a retention rule is declared",
-        erasure="rewrite the files of the days that hold the person",
+        retention="retention_days of the event after receipt, else privacy.yaml: quarantine_expiry_days "
+        "(tracking/quarantine_expiry.py)",
+        erasure="zantara quarantine erase --users FILE (tracking/quarantine_erasure.py)",
+    ),
+    Store(
+        name="exempt events",
+        paths=("data/lake/exempt/event=*/received_date=*/*.parquet",),
+        holds="events that privacy.yaml exempts from consent, without ids of people, devices and sessions",
+        owner=_PRIVACY,
+        access="internal",
+        retention="unlimited: nothing removes it yet",
+        erasure=_NOBODY,
+    ),
+    Store(
+        name="lines with unreadable consent",
+        paths=("data/restricted/consent_unreadable/*.parquet",),
+        holds="lines whose consent is neither yes nor no, kept apart for repair",
+        owner=_PRIVACY,
+        access="restricted",
+        retention="privacy.yaml: unparsable_expiry_days after receipt (tracking/restricted.py)",
+        erasure="remove the files or wait for their expiry",
     ),
     Store(
         name="ingest in progress",
@@ -112,7 +132,8 @@ STORES: tuple[Store, ...] = (
     Store(
         name="state ledger",
         paths=("data/state/ledger.db", "data/state/ledger.db-*"),
-        holds="consent statements, ingested files, reasons, segment entries and exits",
+        holds="consent statements, ingested files, reasons, kinds of failure per quarantine file, what expired (counts), "
+        "segment entries and exits",
         owner=_PRIVACY,
         access="restricted",
         retention="unlimited: it cannot be computed again",

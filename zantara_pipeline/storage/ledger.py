@@ -35,7 +35,8 @@ CREATE TABLE IF NOT EXISTS ingested_files (   -- one landed file, committed with
     sha256 TEXT PRIMARY KEY, file TEXT NOT NULL, source TEXT NOT NULL, bytes INTEGER NOT NULL,
     rows_in INTEGER NOT NULL, unparsable INTEGER NOT NULL, suppressed INTEGER NOT NULL, quarantined INTEGER NOT NULL,
     accepted INTEGER NOT NULL, late INTEGER NOT NULL, min_received_at TEXT, max_received_at TEXT,
-    first_received_date TEXT, commit_id TEXT NOT NULL, ingested_at TEXT NOT NULL);
+    first_received_date TEXT, commit_id TEXT NOT NULL, ingested_at TEXT NOT NULL,
+    exempt INTEGER NOT NULL DEFAULT 0, consent_unreadable INTEGER NOT NULL DEFAULT 0);
 
 CREATE TABLE IF NOT EXISTS quarantine_reasons ( -- how many rows of a file gave a reason
     sha256 TEXT NOT NULL, event TEXT NOT NULL, code TEXT NOT NULL, path TEXT NOT NULL, rows INTEGER NOT NULL,
@@ -99,6 +100,17 @@ CREATE TABLE IF NOT EXISTS membership (       -- one entry or exit of one entity
 """
 
 
+# Columns that came after the first ledgers were made, with what they mean there.
+_LATER_COLUMNS = {"ingested_files": ("exempt", "consent_unreadable")}
+
+
+def _add_columns(db: sqlite3.Connection) -> None:
+    for table, names in _LATER_COLUMNS.items():
+        there = {row[1] for row in db.execute(f"PRAGMA table_info({table})")}
+        for name in set(names) - there:
+            db.execute(f"ALTER TABLE {table} ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0")
+
+
 class Ledger:
     """One SQLite file that several processes may read and write.
 
@@ -114,6 +126,7 @@ class Ledger:
             for statement in _TABLES.split(";\n"):
                 if statement.strip():
                     db.execute(statement)
+            _add_columns(db)
             row = db.execute("SELECT version FROM schema_version").fetchone()
             if row is None:
                 db.execute("INSERT INTO schema_version VALUES (?)", [SCHEMA_VERSION])

@@ -23,7 +23,8 @@ from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
 from zantara_pipeline.tracking.direct import direct_properties, has_direct, refuse_missing_keys, refuse_other_keys
 from zantara_pipeline.tracking.observed import Heard, heard_in_batch
-from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS
+from zantara_pipeline.tracking.payloads import Payloads
+from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, Exemption, TrackingPlan
 from zantara_pipeline.tracking.reasons import Failures
 from zantara_pipeline.tracking.sql_checks import quote
 from zantara_pipeline.tracking.verdict import LINES, Judge, Rules, typed_column
@@ -31,17 +32,20 @@ from zantara_pipeline.tracking.verdict import LINES, Judge, Rules, typed_column
 # Failing lines are explained at the end of a commit; more than these (20 MB or so) before it.
 MOST_HELD = 40_000
 STAGES = ("unparsable", "suppressed", "quarantined", "accepted")
+PARTS = ("late", "exempt", "consent_unreadable")
 
 
 @dataclass
 class FileCounts:
-    """Rows of one file per outcome; rows_in is their sum."""
+    """Rows of one file per outcome; rows_in is their sum. late, exempt: of accepted; consent_unreadable: of suppressed."""
 
     unparsable: int = 0
     suppressed: int = 0
     quarantined: int = 0
     accepted: int = 0
     late: int = 0
+    exempt: int = 0
+    consent_unreadable: int = 0
     min_received_at: datetime | None = None
     max_received_at: datetime | None = None
 
@@ -50,7 +54,7 @@ class FileCounts:
         return self.unparsable + self.suppressed + self.quarantined + self.accepted
 
     def add(self, other: FileCounts) -> None:
-        for name in (*STAGES, "late"):
+        for name in (*STAGES, *PARTS):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for name, pick in (("min_received_at", min), ("max_received_at", max)):
             known = [moment for moment in (getattr(self, name), getattr(other, name)) if moment is not None]
@@ -101,7 +105,10 @@ class BatchWorker:
         self.failures.hold()
         self._write_accepted()
         if self._any("parsed WHERE stage = 'unparsable'"):
-            self._copy(_UNPARSABLE_SQL, self.folder / "unparsable" / "x", None)
+            query = _LINES_SQL.format(which="stage = 'unparsable'")
+            self._copy(f"SELECT * EXCLUDE (event) FROM ({query})", self.folder / "unparsable" / "x", None)
+        if self._any("parsed WHERE stage = 'suppressed' AND consent_unreadable"):
+            self._write_unreadable(_LINES_SQL.format(which="stage = 'suppressed' AND consent_unreadable"))
         return Outcome(
             counts=list(batch_counts(self.con)),
             dates=self._dates("accepted"),
@@ -135,14 +142,27 @@ class BatchWorker:
 
     def _write_accepted(self) -> None:
         events = self.con.execute(
-            "SELECT DISTINCT event FROM parsed WHERE stage = 'accepted' ORDER BY event"
+            "SELECT DISTINCT event FROM parsed WHERE stage = 'accepted' AND NOT exempt ORDER BY event"
         ).fetchall()
         for (event,) in events:
-            self._copy(
-                accepted_sql(event, self.rules, self.tokens),
-                self.folder / "accepted" / f"event={event}",
-                "received_date",
-            )
+            query = accepted_sql(event, self.rules, self.tokens)
+            self._copy(query, self.folder / "accepted" / f"event={event}", "received_date")
+        for rule in self.plan.privacy.exemptions:
+            if self._any(f"parsed WHERE stage = 'accepted' AND exempt AND event = {quote(rule.event)}"):
+                query = exempt_sql(rule, self.plan)
+                self._copy(query, self.folder / "exempt" / f"event={rule.event}", "received_date")
+
+    def _write_unreadable(self, query: str) -> None:
+        """These lines are JSON: what in them is a direct identifier can be found."""
+        if self.tokens:
+            rows = self.con.execute(f"SELECT source, line_no, event, line FROM ({query})").fetchall()
+            payloads = Payloads(self.plan, self.tokens.keyring, stored=self.rules.stored)
+            lines = [payloads.without_identifiers(event, line) for _, _, event, line in rows]
+            names = ("source", "line_no", "event")
+            columns = dict(zip(names, zip(*(row[:3] for row in rows), strict=True), strict=True))
+            self.con.register("arrow_unreadable", pa.table(columns | {"line": lines}))
+            query = "FROM arrow_unreadable"
+        self._copy(f"SELECT source, line_no, line FROM ({query})", self.folder / "consent_unreadable" / "x", None)
 
     def _any(self, relation: str) -> bool:
         return self.con.execute(f"SELECT EXISTS (FROM {relation})").fetchall() == [(True,)]
@@ -151,7 +171,7 @@ class BatchWorker:
 def batch_counts(con: duckdb.DuckDBPyConnection) -> Iterator[tuple[int, FileCounts, date | None]]:
     """(file_no, counts, first accepted received date) of the batch just judged."""
     for number, *values in con.execute(_COUNT_SQL).fetchall():
-        yield number, FileCounts(*values[:7]), values[7]
+        yield number, FileCounts(*values[:9]), values[9]
 
 
 def accepted_sql(event: str, rules: Rules, tokens: SqlTokens | None) -> str:
@@ -175,7 +195,23 @@ def accepted_sql(event: str, rules: Rules, tokens: SqlTokens | None) -> str:
             'granted' AS consent_basis, p.consent_analytics, p.consent_personalization, p.is_late, p.received_at_missing,
             {context}{properties}, p.received_date
         FROM parsed p JOIN sources s USING (file_no)
-        WHERE p.stage = 'accepted' AND p.event = {quote(event)}
+        WHERE p.stage = 'accepted' AND NOT p.exempt AND p.event = {quote(event)}
+    """
+
+
+def exempt_sql(rule: Exemption, plan: TrackingPlan) -> str:
+    """Exempt rows of one rule: nothing in them names a person, a device or a session."""
+    declared = plan.events[rule.event]
+    kept = [name for name, prop in declared.properties.items() if prop.pii == "none"]
+    properties = "".join(f', p.{typed_column(name, declared)} AS "{name}"' for name in kept)
+    context = ", ".join(f"p.{name}" for name in CONTEXT_KEYS)
+    countries = ", ".join(map(quote, rule.countries))
+    return f"""
+        SELECT p.event_id, p.occurred_at, p.received_at, {quote(declared.version)} AS plan_version, s.source, p.line_no,
+            'exempt' AS consent_basis, {quote(rule.legal_reference)} AS legal_reference, p.is_late, p.received_at_missing,
+            {context}{properties}, p.received_date
+        FROM parsed p JOIN sources s USING (file_no)
+        WHERE p.stage = 'accepted' AND p.exempt AND p.event = {quote(rule.event)} AND p.country IN ({countries})
     """
 
 
@@ -183,7 +219,8 @@ _COUNT_SQL = """
     SELECT file_no,
         count(*) FILTER (stage = 'unparsable'), count(*) FILTER (stage = 'suppressed'),
         count(*) FILTER (stage = 'quarantined'), count(*) FILTER (stage = 'accepted'),
-        count(*) FILTER (stage = 'accepted' AND is_late),
+        count(*) FILTER (stage = 'accepted' AND is_late), count(*) FILTER (stage = 'accepted' AND exempt),
+        count(*) FILTER (stage = 'suppressed' AND consent_unreadable),
         min(received_at) FILTER (stage = 'accepted'), max(received_at) FILTER (stage = 'accepted'),
         min(received_date) FILTER (stage = 'accepted')
     FROM parsed GROUP BY file_no
@@ -197,7 +234,7 @@ _REASONS_SQL = """
     GROUP BY ALL ORDER BY ALL
 """
 
-_UNPARSABLE_SQL = f"""
-    SELECT s.source, p.line_no, rtrim(coalesce(l.rendering, l.line), chr(10) || chr(13)) AS line
-    FROM parsed p JOIN {LINES} l USING (row_id) JOIN sources s USING (file_no) WHERE p.stage = 'unparsable'
+_LINES_SQL = f"""
+    SELECT s.source, p.line_no, p.event, rtrim(coalesce(l.rendering, l.line), chr(10) || chr(13)) AS line
+    FROM parsed p JOIN {LINES} l USING (row_id) JOIN sources s USING (file_no) WHERE p.{{which}}
 """

@@ -32,7 +32,13 @@ def stage(db: sqlite3.Connection, commit_id: str, replaced: Iterable[str] = ()) 
 def move_in(home: Home, ledger: Ledger, commit_id: str) -> None:
     """Finish a staged commit; may be done again."""
     folder = home.incoming / commit_id
-    places = {"accepted": home.accepted, "quarantine": home.quarantine, "unparsable": home.restricted / "unparsable"}
+    places = {
+        "accepted": home.accepted,
+        "quarantine": home.quarantine,
+        "exempt": home.exempt,
+        "unparsable": home.restricted / "unparsable",
+        "consent_unreadable": home.restricted / "consent_unreadable",
+    }
     for part, place in places.items():
         for path in sorted((folder / part).rglob("*.parquet")):
             target = place / path.relative_to(folder / part)

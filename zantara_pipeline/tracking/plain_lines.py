@@ -149,6 +149,9 @@ class PlainLines:
     def _is_sound(self, types: np.ndarray) -> bool:
         """Whether a shape is as declared. Unknown keys never come here: a line that has one is not plain."""
         kinds = dict(zip(self._paths, (_JSON_TYPES[t] for t in types[:-1]), strict=True))
+        said = {kinds[f"$.consent.{purpose}"] for purpose in self.plan.purposes}
+        if kinds["$.consent"] not in (None, "NULL", "OBJECT") or said - {None, "NULL", "BOOLEAN"}:
+            return False
         keys = sum(kinds[f"$.{name}"] is not None for name in ENVELOPE)
         inner = sum(kinds[f"$.properties.{name}"] is not None for name in declared_properties(self.plan))
         event = self._events[types[-1]]

@@ -7,7 +7,7 @@ Belongs here: the model of a plan and loading it with its overlay. Does not belo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -269,6 +269,14 @@ class Retention(Contract):
     accepted: Enforced = Enforced(enforce=False)
 
 
+class Exemption(Contract):
+    """Where the law lets an event be measured of people who were not asked: see verdict.py on what is done with it."""
+
+    event: SnakeCase
+    countries: tuple[Annotated[str, Field(pattern="^[A-Z]{2}$")], ...] = Field(min_length=1)
+    legal_reference: str = Field(min_length=1)
+
+
 class PrivacyContract(Contract):
     """contracts/privacy.yaml."""
 
@@ -277,6 +285,7 @@ class PrivacyContract(Contract):
     unparsable_expiry_days: int = Field(ge=1)
     quarantine_expiry_days: int = Field(default=90, ge=1)
     retention: Retention = Retention()
+    exemptions: tuple[Exemption, ...] = ()
 
     @model_validator(mode="after")
     def _category_is_a_purpose(self) -> PrivacyContract:
@@ -285,6 +294,10 @@ class PrivacyContract(Contract):
         missing = {"analytics", "personalization"} - set(self.purposes)
         if missing:
             raise ValueError(f"the pipeline's own purpose '{min(missing)}' is not declared")
+        claims = [(rule.event, country) for rule in self.exemptions for country in rule.countries]
+        twice = [claim for number, claim in enumerate(claims) if claim in claims[:number]]
+        if twice:
+            raise ValueError(f"two exemptions for '{twice[0][0]}' in {twice[0][1]}")
         return self
 
 
@@ -322,7 +335,15 @@ def load_plan(dirs: Sequence[Path]) -> TrackingPlan:
         if Path(name).stem != plan.event:
             raise InputError(f"the file declares event '{plan.event}'", path, f"name it {plan.event}.yaml")
         events[plan.event] = plan
+    _check_exemptions(privacy, events, privacy_file)
     return TrackingPlan(events=events, privacy=privacy)
+
+
+def _check_exemptions(privacy: PrivacyContract, events: Mapping[str, EventPlan], path: Path) -> None:
+    for number, rule in enumerate(privacy.exemptions):
+        if rule.event not in events:
+            line = load_yaml(path)[1]("exemptions", number, "event")
+            raise InputError(f"no event '{rule.event}' to exempt", f"{path}:{line}", "name an event of tracking_plan/")
 
 
 def load_plan_folder(folder: Path) -> TrackingPlan:

@@ -138,4 +138,6 @@ _REASONS_SQL = """
 _PLACES_SQL = """
     SELECT source, count(*), min(line_no) FROM lines WHERE fingerprint = ? GROUP BY source ORDER BY 2 DESC, 1 LIMIT 20
 """
-_PAYLOADS_SQL = "SELECT payload_raw FROM lines WHERE fingerprint = ? ORDER BY source, line_no LIMIT ?"
+_PAYLOADS_SQL = (
+    "SELECT payload_raw FROM lines WHERE fingerprint = ? AND payload_raw IS NOT NULL ORDER BY source, line_no LIMIT ?"
+)

@@ -16,7 +16,7 @@ import pyarrow as pa
 from zantara_pipeline.tracking.direct import has_direct
 from zantara_pipeline.tracking.payloads import Payloads
 from zantara_pipeline.tracking.plan import EventPlan, TrackingPlan
-from zantara_pipeline.tracking.shapes import ENVELOPE
+from zantara_pipeline.tracking.shapes import ENVELOPE, declared_paths
 from zantara_pipeline.tracking.sql_checks import FAILED_BEFORE, compile_checks, quote
 from zantara_pipeline.tracking.verdict import (
     LINES,
@@ -141,8 +141,17 @@ def _quarantined_sql(plan: TrackingPlan) -> str:
     """The failing rows as the quarantine's columns, with all reasons (unknown keys by name)."""
     versions = "".join(f" WHEN {quote(name)} THEN {quote(event.version)}" for name, event in plan.events.items())
     return _QUARANTINE_SQL.format(
-        name=_EVENT_NAME, reasons=_named_unknown_keys(), versions=f"CASE p.event{versions} END" if versions else "NULL"
+        name=_EVENT_NAME,
+        shape=_shape(plan),
+        reasons=_named_unknown_keys(),
+        versions=f"CASE p.event{versions} END" if versions else "NULL",
     )
+
+
+def _shape(plan: TrackingPlan) -> str:
+    """JSON types of the declared paths of a line whose payload may not be kept, as "path type"."""
+    paths = sql_list(declared_paths(plan))
+    return f"list_filter(list_transform(list_zip({paths}, json_type(p.line, {paths})), lambda x: x[1] || ' ' || lower(x[2])), lambda x: x IS NOT NULL)"
 
 
 def _named_unknown_keys() -> str:
@@ -160,14 +169,14 @@ _EMPTY_SQL = """
     CREATE TEMP TABLE failing (
         row_id BIGINT, file_no INTEGER, line_no BIGINT, line VARCHAR, event VARCHAR, event_id VARCHAR, shape_key UBIGINT,
         values_pass BOOLEAN, occurred_at TIMESTAMPTZ, received_at TIMESTAMPTZ, stated_received_at TIMESTAMPTZ,
-        timestamp_wrong BOOLEAN, received_at_wrong BOOLEAN
+        timestamp_wrong BOOLEAN, received_at_wrong BOOLEAN, exempt BOOLEAN
     )
 """
 
 _HOLD_SQL = f"""
     INSERT INTO failing
     SELECT p.row_id, p.file_no, p.line_no, l.line, p.event, p.event_id, p.shape_key, p.values_pass, p.occurred_at,
-        p.received_at, p.stated_received_at, p.timestamp_wrong, p.received_at_wrong
+        p.received_at, p.stated_received_at, p.timestamp_wrong, p.received_at_wrong, p.exempt
     FROM parsed p JOIN {LINES} l USING (row_id) WHERE p.stage = 'quarantined'
 """
 
@@ -205,7 +214,8 @@ _QUARANTINE_SQL = f"""
     WITH named AS (
         SELECT f.row_id, {{reasons}}::{REASON_TYPE} AS reasons FROM failed f JOIN unknown_keys u USING (row_id)
     )
-    SELECT p.event_id, {{name}} AS event, coalesce(a.payload_raw, rtrim(p.line, chr(10) || chr(13))) AS payload_raw, s.source, p.file_no, p.line_no,
+    SELECT p.event_id, {{name}} AS event, CASE WHEN NOT p.exempt THEN coalesce(a.payload_raw, rtrim(p.line, chr(10) || chr(13))) END AS payload_raw,
+        CASE WHEN p.exempt THEN {{shape}} END AS shape, s.source, p.file_no, p.line_no,
         {{versions}} AS plan_version, n.reasons,
         md5(coalesce(p.event, '') || list_aggregate(list_sort(list_transform(n.reasons, lambda r: r.code || r.path)), 'string_agg', ' ')) AS fingerprint,
         coalesce(p.received_at, p.stated_received_at) AS first_seen, coalesce(a.attempts, 0)::INTEGER + 1 AS attempts, 'open' AS status,

@@ -159,7 +159,7 @@ class _Replay:
         self.worker = BatchWorker(home, ledger, self.rules, MEMORY)
         self.con = self.worker.con
         names = "" if fingerprints is None else f" AND fingerprint IN ({', '.join(map(quote, fingerprints)) or 'NULL'})"
-        self.chosen = f"status = 'open'{names}"
+        self.chosen = f"status = 'open' AND payload_raw IS NOT NULL{names}"  # exempt lines left no payload
         self.files = files_with(self.con, home, self.chosen)
         self.replay_id = hashlib.sha256("".join(self.files).encode()).hexdigest()[:16]
         self.folder: Path = home.incoming / self.replay_id

@@ -1,6 +1,7 @@
-"""Expiry of the restricted store: lines that could not be parsed go after a few days of the run's clock.
+"""Expiry of the restricted stores: lines without a readable consent go after a few days of the run's clock.
 
-Such a line cannot state a consent, so it is kept only as long as somebody may repair its sender.
+A line that could not be parsed states no consent, and some say of it what nobody can read. They are kept only as long as
+somebody may repair their sender.
 
 Belongs here: how old a stored file is, and removing it. Does not belong here: writing the store (ingest.py), the number
 of days (contracts/privacy.yaml).
@@ -14,9 +15,11 @@ from pathlib import Path
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
 
+STORES = ("unparsable", "consent_unreadable")
 
-def purge_unparsable(home: Home, as_of: datetime, days: int) -> int:
-    """Delete files of data/restricted/unparsable that are older than `days` at `as_of`; returns how many.
+
+def purge_restricted(home: Home, as_of: datetime, days: int) -> int:
+    """Delete files of data/restricted (unparsable, consent_unreadable) that are older than `days` at `as_of`; returns how many.
 
     Age follows the clock of the run and never the disk's: a file's lines were received by the latest `received_at` of
     its commit. A commit in which nothing was accepted has none; it counts as received when the ledger's clock stood
@@ -29,7 +32,7 @@ def purge_unparsable(home: Home, as_of: datetime, days: int) -> int:
     as_of : the clock of the run, with zone.
     days : whole days that a line is kept (privacy.unparsable_expiry_days).
     """
-    files = sorted((home.restricted / "unparsable").glob("*.parquet"))
+    files = sorted(path for store in STORES for path in (home.restricted / store).glob("*.parquet"))
     if not files:
         return 0
     received = received_of_commits(Ledger(home.state / "ledger.db"))

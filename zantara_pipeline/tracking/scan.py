@@ -114,8 +114,14 @@ def _compiled(function: Any) -> Any:
 
 
 def _kept(function: Any) -> Any:
-    """Compiled once a machine (about 8 s in all) and kept beside this file; it contains what it calls."""
-    return njit(cache=True, nogil=True, boundscheck=False)(function)
+    """Compiled once a machine (about 8 s in all) and kept beside this file; it contains what it calls.
+
+    Where neither this folder nor the user's cache can be written, every process compiles anew.
+    """
+    try:
+        return njit(cache=True, nogil=True, boundscheck=False)(function)
+    except RuntimeError:  # numba found no place to keep it
+        return _compiled(function)
 
 
 @_compiled

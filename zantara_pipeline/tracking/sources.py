@@ -27,7 +27,8 @@ _LEDGER_COLUMNS = {
     "consent": {"user_id": "VARCHAR", "purpose": "VARCHAR", "origin": "VARCHAR", "effective_from": "VARCHAR", "status": "VARCHAR"},
     "ingested_files": {
         "file": "VARCHAR", "sha256": "VARCHAR", "source": "VARCHAR", "rows_in": "BIGINT", "unparsable": "BIGINT",
-        "suppressed": "BIGINT", "quarantined": "BIGINT", "accepted": "BIGINT", "late": "BIGINT",
+        "suppressed": "BIGINT", "quarantined": "BIGINT", "accepted": "BIGINT", "late": "BIGINT", "exempt": "BIGINT",
+        "consent_unreadable": "BIGINT",
         "min_received_at": "VARCHAR", "max_received_at": "VARCHAR", "first_received_date": "VARCHAR",
     },
     "quarantine_reasons": {"sha256": "VARCHAR", "event": "VARCHAR", "code": "VARCHAR", "path": "VARCHAR", "rows": "BIGINT"},

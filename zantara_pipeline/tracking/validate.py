@@ -39,7 +39,8 @@ class FileVerdict:
         reasons = [dict(zip(names, key, strict=True)) | {"rows": rows} for key, rows in sorted(self.reasons.items())]
         return {
             "file": self.file, "rows_in": c.rows_in, "accepted": c.accepted, "quarantined": c.quarantined,
-            "suppressed": c.suppressed, "unparsable": c.unparsable, "late": c.late, "reasons": reasons,
+            "suppressed": c.suppressed, "unparsable": c.unparsable, "late": c.late, "exempt": c.exempt,
+            "consent_unreadable": c.consent_unreadable, "reasons": reasons,
             "failing_lines": self.failing_lines, "format": self.format, "unmapped": self.unmapped,
         }  # fmt: skip
 

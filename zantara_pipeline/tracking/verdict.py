@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from zantara_pipeline.privacy.keyed_hash import Keyring
 from zantara_pipeline.tracking.plain_lines import PlainLines, value_column
-from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, SQL_TYPES, EventPlan, TrackingPlan
+from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, SQL_TYPES, EventPlan, Exemption, TrackingPlan
 from zantara_pipeline.tracking.shapes import (
     ENVELOPE,
     Reason,
@@ -122,6 +122,8 @@ class Judge:
         for purpose in self.rules.plan.purposes:
             self.con.execute(_deny_sql(purpose))
         self.con.execute(_suppress_sql(self.rules.plan))
+        for rule in self.rules.plan.privacy.exemptions:
+            self.con.execute(_exempt_sql(rule, self.rules.plan))
         self._judge_shapes()
         self.con.execute(_QUARANTINE_SQL)
 
@@ -175,6 +177,7 @@ def _parse_sql(rules: Rules) -> str:
         CREATE OR REPLACE TEMP TABLE parsed AS
         WITH {_others_sql(plan)}, plain AS (
             SELECT * REPLACE (event::VARCHAR AS event), {ROW_ID} AS row_id, false AS lax, true AS is_object, user_id AS uid,
+                false AS consent_unreadable,
                 NULL::UBIGINT AS shape_key, true AS ranges_pass, false AS timestamp_wrong, false AS received_at_wrong,
                 stated_received_at IS NULL AS received_at_missing
             FROM arrow_plain
@@ -184,7 +187,7 @@ def _parse_sql(rules: Rules) -> str:
             ranges_pass AND {_checks_pass(rules)} AS values_pass,
             coalesce(stated_received_at, occurred_at) AS received_at, {_DAY_OF_RECEIPT} AS received_date,
             coalesce({_LATENESS} > {rules.late_after_hours * _HOUR}, false) AS is_late,
-            {_time_problem(rules)} AS time_problem,
+            {_time_problem(rules)} AS time_problem, false AS exempt,
             CASE WHEN NOT is_object THEN 'unparsable'
                 WHEN NOT CASE category {granted} ELSE false END THEN 'suppressed'
                 ELSE 'accepted' END AS stage
@@ -232,6 +235,7 @@ def _others_sql(plan: TrackingPlan) -> str:
                 CASE WHEN types[{ENVELOPE.index("user_id") + 1}] = 'VARCHAR' THEN e.user_id END AS uid,
                 CASE WHEN types[{ENVELOPE.index("event") + 1}] = 'VARCHAR' THEN e.event END AS event,
                 hash(types, len(keys[1]), len(keys[2])) AS shape_hash,
+                is_object AND (says_twice OR {_consent_unreadable(plan)}) AS consent_unreadable,
                 {_time("timestamp")} AS occurred_at, {_time("received_at")} AS stated_received_at{says}
             FROM heard
         ), others AS (
@@ -242,6 +246,16 @@ def _others_sql(plan: TrackingPlan) -> str:
             FROM typed
         )
     """
+
+
+def _consent_unreadable(plan: TrackingPlan) -> str:
+    """Whether a line speaks of consent and what it says is neither yes nor no."""
+    wrong = [f"coalesce(types[{_index(plan, '$.consent')}] NOT IN ('NULL', 'OBJECT'), false)"]
+    wrong += [
+        f"coalesce(types[{_index(plan, f'$.consent.{purpose}')}] NOT IN ('NULL', 'BOOLEAN'), false)"
+        for purpose in plan.purposes
+    ]
+    return " OR ".join(wrong)
 
 
 def _category(plan: TrackingPlan) -> str:
@@ -274,6 +288,23 @@ def _deny_sql(purpose: str) -> str:
 def _suppress_sql(plan: TrackingPlan) -> str:
     granted = " ".join(f"WHEN {quote(p)} THEN consent_{p}" for p in plan.purposes)
     return f"UPDATE parsed SET stage = 'suppressed' WHERE stage = 'accepted' AND NOT CASE category {granted} ELSE false END"
+
+
+def _exempt_sql(rule: Exemption, plan: TrackingPlan) -> str:
+    """Take an event of people who were not asked where a rule exempts it.
+
+    Not of people who ever denied, here or in the ledger: an exemption leaves everybody the right to object.
+    """
+    countries, category = ", ".join(map(quote, rule.countries)), plan.category(rule.event) or _NO_CATEGORY
+    said = f"says_{category}" if category in plan.purposes else "true"
+    return f"""
+        UPDATE parsed SET stage = 'accepted', exempt = true
+        WHERE stage = 'suppressed' AND event = {quote(rule.event)} AND country IN ({countries})
+            AND NOT consent_unreadable AND NOT {said}
+            AND NOT coalesce(uid IN (
+                SELECT user_id FROM statements WHERE purpose = {quote(category)} AND status = 'denied'
+            ), false)
+    """
 
 
 def _index(plan: TrackingPlan, path: str) -> int:
@@ -393,7 +424,7 @@ _NEW_USERS_SQL = """
 # A second `consent` key could take back what the first one gave; which one holds cannot be known, so none does.
 # (The CASE keeps the engine from looking at keys before joining, in lines that are no JSON.)
 _TWO_CONSENTS_SQL = f"""
-    UPDATE parsed SET stage = 'suppressed'
+    UPDATE parsed SET stage = 'suppressed', consent_unreadable = true
     FROM {LINES} AS lines
     WHERE lines.row_id = parsed.row_id AND stage = 'accepted' AND shape_key IN (SELECT shape_key FROM bad_shapes)
         AND CASE WHEN is_object THEN len(list_filter(json_keys(line), lambda k: k = 'consent')) > 1 END

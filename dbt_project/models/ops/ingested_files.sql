@@ -17,6 +17,8 @@ select
     files.quarantined,
     files.accepted,
     files.late,
+    files.exempt,
+    files.consent_unreadable,
     coalesce(duplicates.duplicates, 0) as duplicates,
     cast(files.min_received_at as timestamp with time zone) as min_received_at,
     cast(files.max_received_at as timestamp with time zone) as max_received_at

@@ -14,6 +14,8 @@ LEFT_BY_RUNS = {
     "landing": ["data/landing/truth.json", "data/landing/events/a.jsonl.gz", "data/landing/consent/c.csv"],
     "accepted events": [f"data/lake/accepted/event=purchase/{DAY}/0123456789abcdef-0000-0.parquet"],
     "quarantine": [f"data/lake/quarantine/{DAY}/0123456789abcdef-0000-0.parquet"],
+    "exempt events": [f"data/lake/exempt/event=page_timing/{DAY}/0123456789abcdef-0000-0.parquet"],
+    "lines with unreadable consent": ["data/restricted/consent_unreadable/0123456789abcdef-0000.parquet"],
     "ingest in progress": [f"data/lake/.incoming/0123456789abcdef/quarantine/{DAY}/x.parquet"],
     "items": ["data/lake/items/items.parquet"],
     "unparsable lines": ["data/restricted/unparsable/0123456789abcdef-0000.parquet"],

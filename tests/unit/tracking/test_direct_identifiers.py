@@ -138,6 +138,16 @@ def test_an_e_mail_address_that_landed_is_nowhere_in_the_home(shop: Shop) -> Non
     assert stands_in(shop, token(JOE)) and len(shop.quarantined()) == 15
 
 
+def test_lines_whose_consent_nobody_can_read_are_kept_without_identifiers(shop: Shop) -> None:
+    lines = [signed() | {"consent": "yes"}, event("gone", {"email": JOE}, consent=["analytics"], event_id="e-2")]
+    shop.land("a.jsonl", [*lines, signed("ann@example.com", 3)])
+    assert shop.ingest().total.consent_unreadable == 2 and not stands_in(shop, JOE)
+    stored = duckdb.sql(f"SELECT line FROM '{shop.home.restricted}/consent_unreadable/*.parquet' ORDER BY line_no")
+    assert [json.loads(row[0]) for row in stored.fetchall()] == [
+        line | {"properties": {"email": token(JOE)}} for line in lines
+    ]
+
+
 def test_the_same_lines_are_found_in_the_home_when_nothing_is_declared_direct(tmp_path: Path) -> None:
     """The control: what the test above looks for can be found, in the lake and in the quarantine."""
     plan = plan_with(tmp_path / "contracts", email={"pii": "none"}, phone={"pii": "none"})

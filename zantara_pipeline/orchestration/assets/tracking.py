@@ -12,7 +12,7 @@ from zantara_pipeline.orchestration.pipeline import Pipeline
 from zantara_pipeline.privacy.consent import append_ledger_file, consent_files
 from zantara_pipeline.tracking.catalogue import items_files, load_catalogue
 from zantara_pipeline.tracking.ingest import ingest
-from zantara_pipeline.tracking.restricted import purge_unparsable
+from zantara_pipeline.tracking.restricted import purge_restricted
 from zantara_pipeline.tracking.retention import enforce
 from zantara_pipeline.tracking.watch import KINDS, findings
 
@@ -80,7 +80,7 @@ def ingest_landed_files(
     result = ingest(pipeline.home, pipeline.ledger, pipeline.landing, pipeline.rules, threads=threads, intake=intake)
     total = result.total
     refused = [Finding("unreadable_file", "critical", f"file/{name}", said) for name, said in result.refused.items()]
-    purged = purge_unparsable(pipeline.home, pipeline.as_of(context), pipeline.plan.privacy.unparsable_expiry_days)
+    purged = purge_restricted(pipeline.home, pipeline.as_of(context), pipeline.plan.privacy.unparsable_expiry_days)
     expired = enforce(pipeline.home, pipeline.ledger, pipeline.plan, pipeline.as_of(context), began)
     watched = findings(pipeline.home, pipeline.ledger, pipeline.plan, pipeline.as_of(context))
     raised, resolved = alert_ledger(pipeline).sync(

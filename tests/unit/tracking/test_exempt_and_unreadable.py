@@ -1,0 +1,210 @@
+"""Events that the law exempts from consent, and lines whose consent nobody can read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from event_lines import PLAN, RULES, Shop, event
+
+from zantara_pipeline.contracts_io import PACKAGED
+from zantara_pipeline.errors import InputError
+from zantara_pipeline.tracking.plan import Exemption, PrivacyContract, TrackingPlan, load_plan
+from zantara_pipeline.tracking.quarantine import detail, kinds
+from zantara_pipeline.tracking.replay import replay
+from zantara_pipeline.tracking.restricted import purge_restricted
+
+RULE = Exemption(event="page_timing", countries=("FR",), legal_reference="a guideline")
+EXEMPTING = replace(RULES, plan=TrackingPlan(PLAN.events, PLAN.privacy.model_copy(update={"exemptions": (RULE,)})))
+DENIED = {"analytics": False, "personalization": False}
+
+
+def timing(consent: Any = ..., country: str | None = "FR", load_ms: Any = 12.5, **changes: Any) -> dict[str, Any]:
+    return event(
+        "page_timing",
+        {"page": "/checkout", "load_ms": load_ms},
+        context={"country": country, "platform": "web"},
+        session_id="s-secret", device_id="d-secret", anonymous_id="a-secret",
+        consent=consent,
+        **changes,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return Shop(tmp_path, EXEMPTING)
+
+
+def landed(shop: Shop, *lines: Any) -> tuple[int, ...]:
+    """Accepted, exempt, suppressed, with unreadable consent, quarantined."""
+    shop.land("a.jsonl", lines)
+    shop.ingest()
+    columns = "accepted, exempt, suppressed, consent_unreadable, quarantined"
+    [counts] = shop.query(f"SELECT {columns} FROM ingested_files")
+    return counts
+
+
+def stored(shop: Shop, folder: Path) -> list[dict[str, Any]]:
+    if not any(folder.rglob("*.parquet")):
+        return []
+    return (
+        duckdb.sql(f"SELECT * FROM read_parquet('{folder}/**/*.parquet', union_by_name = true)").df().to_dict("records")
+    )
+
+
+def everything(home: Path) -> str:
+    """Every value of every Parquet file below a home, decoded."""
+    texts = []
+    for path in home.rglob("*.parquet"):
+        texts += [str(row) for row in duckdb.sql(f"FROM read_parquet('{path}')").fetchall()]
+    return "\n".join(texts)
+
+
+def test_who_was_not_asked_is_counted_where_the_event_is_exempt(shop: Shop) -> None:
+    assert landed(shop, timing(), timing(consent=None, event_id="e-2"), timing(consent={}, event_id="e-3")) == (
+        3,
+        3,
+        0,
+        0,
+        0,
+    )
+    rows = stored(shop, shop.home.exempt)
+    assert [(row["consent_basis"], row["legal_reference"], row["load_ms"]) for row in rows] == [
+        ("exempt", "a guideline", 12.5)
+    ] * 3
+    assert shop.accepted() == []
+
+
+def test_exempt_rows_hold_no_identifier(shop: Shop) -> None:
+    landed(shop, timing(user_id="u-secret"))
+    assert "/checkout" in everything(shop.home.root)  # the control: decoding finds what is stored
+    assert "secret" not in everything(shop.home.root)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        timing(consent=DENIED),
+        timing(consent={"analytics": False}),
+        timing(country="DE"),
+        timing(country=None),
+        event("session_started", {"entry_page": "/"}, context={"country": "FR"}, consent=...),
+    ],
+    ids=["denied", "denied for this category", "another country", "no country", "another event"],
+)  # fmt: skip
+def test_nobody_else_is_exempt(shop: Shop, line: dict[str, Any]) -> None:
+    assert landed(shop, line) == (0, 0, 1, 0, 0)
+    assert everything(shop.home.root) == ""
+
+
+def test_who_denied_in_the_ledger_is_not_exempt_before_or_after(shop: Shop) -> None:
+    shop.consent(("u-1", "analytics", "denied", "2026-03-09T00:00:00Z"))
+    assert landed(shop, timing()) == (0, 0, 1, 0, 0)
+
+
+def test_without_a_rule_nothing_is_exempt(tmp_path: Path) -> None:
+    assert landed(Shop(tmp_path), timing()) == (0, 0, 1, 0, 0)
+
+
+def test_an_exempt_line_that_fails_leaves_reasons_and_shape_only(shop: Shop) -> None:
+    assert landed(shop, timing(load_ms="fast, says joe@example.com", user_id="u-secret")) == (0, 0, 0, 0, 1)
+    [row] = shop.quarantined()
+    assert row["payload_raw"] is None
+    assert [reason["code"] for reason in row["reasons"]] == ["wrong_type"]
+    assert "$.properties.load_ms varchar" in row["shape"] and "$.properties.page varchar" in row["shape"]
+    assert "joe" not in everything(shop.home.root) and "secret" not in everything(shop.home.root)
+
+
+def test_a_line_without_payload_can_be_shown_and_is_not_replayed(shop: Shop) -> None:
+    landed(shop, timing(load_ms="fast"))
+    [kind] = kinds(shop.home)
+    assert detail(shop.home, kind.fingerprint, payloads=5).payloads == []
+    assert replay(shop.home, shop.ledger, EXEMPTING).rows == 0
+
+
+UNREADABLE = {
+    "a text": "yes",
+    "a list": ["analytics"],
+    "true by itself": True,
+    "a text where yes or no belongs": {"analytics": "true"},
+    "a number where yes or no belongs": {"analytics": 1, "personalization": True},
+    "an object where yes or no belongs": {"analytics": {"granted": True}},
+}
+
+
+@pytest.mark.parametrize("consent", UNREADABLE.values(), ids=UNREADABLE.keys())
+def test_unreadable_consent_is_kept_apart_and_used_for_nothing(shop: Shop, consent: Any) -> None:
+    line = timing(consent=consent)  # in an exempt country: who said something is not unasked
+    assert landed(shop, line) == (0, 0, 1, 1, 0)
+    [row] = stored(shop, shop.home.restricted / "consent_unreadable")
+    assert json.loads(row["line"]) == line
+    assert not any(shop.home.lake.rglob("*.parquet"))
+
+
+@pytest.mark.parametrize(
+    "twice",
+    ['"consent":{"analytics":true,"analytics":false}', '"consent":{"analytics":true},"consent":{"analytics":false}'],
+)
+def test_consent_said_twice_is_unreadable(shop: Shop, twice: str) -> None:
+    line = json.dumps(timing())[:-1] + f", {twice}}}"
+    assert landed(shop, line) == (0, 0, 1, 1, 0)
+
+
+@pytest.mark.parametrize("consent", [..., None, {}, {"analytics": None}, DENIED], ids=str)
+def test_consent_that_says_nothing_or_no_is_not_kept(tmp_path: Path, consent: Any) -> None:
+    shop = Shop(tmp_path)
+    assert landed(shop, timing(consent=consent)) == (0, 0, 1, 0, 0)
+    assert everything(shop.home.root) == ""
+
+
+def test_unreadable_lines_expire(shop: Shop) -> None:
+    landed(shop, timing(consent="yes"), event(event_id="e-2"))
+    received = datetime(2026, 3, 1, 10, 0, 5, tzinfo=UTC)
+    assert purge_restricted(shop.home, received + timedelta(days=7), 7) == 0
+    assert purge_restricted(shop.home, received + timedelta(days=7, seconds=1), 7) == 1
+    assert stored(shop, shop.home.restricted) == []
+
+
+def test_a_ledger_of_an_earlier_version_gets_the_new_columns(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    with shop.ledger.transaction() as db:
+        for name in ("exempt", "consent_unreadable"):
+            db.execute(f"ALTER TABLE ingested_files DROP COLUMN {name}")
+    again = Shop(tmp_path)
+    assert landed(again, event()) == (1, 0, 0, 0, 0)
+
+
+def overlay(folder: Path, rules: str) -> tuple[Path, Path]:
+    text = (PACKAGED / "privacy.yaml").read_text().replace("exemptions: []", f"exemptions:\n{rules}")
+    (folder / "privacy.yaml").write_text(text)
+    return PACKAGED, folder
+
+
+def test_exemptions_are_read_from_the_contract(tmp_path: Path) -> None:
+    plan = load_plan(overlay(tmp_path, "  - {event: page_timing, countries: [FR, IT], legal_reference: x}\n"))
+    assert plan.privacy.exemptions[0].countries == ("FR", "IT")
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ("  - {event: page_timings, countries: [FR], legal_reference: x}\n", "no event 'page_timings'"),
+        ("  - {event: page_timing, countries: [France], legal_reference: x}\n", "countries"),
+        ("  - {event: page_timing, countries: [], legal_reference: x}\n", "countries"),
+        ("  - {event: page_timing, countries: [FR]}\n", "legal_reference"),
+        ("  - {event: page_timing, countries: [FR, FR], legal_reference: x}\n", "two exemptions"),
+    ],
+)
+def test_a_wrong_exemption_is_one_line_with_its_place(tmp_path: Path, rules: str, said: str) -> None:
+    with pytest.raises(InputError, match=said) as error:
+        load_plan(overlay(tmp_path, rules))
+    assert "privacy.yaml:" in str(error.value)
+
+
+def test_the_packaged_contract_exempts_nothing() -> None:
+    assert PrivacyContract.model_validate(PLAN.privacy.model_dump()).exemptions == ()
