@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from zantara_pipeline.contracts_io import PACKAGED
@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     late_after_hours : an event received later than this after it occurred is marked is_late.
     max_lateness_days : an event later than this is quarantined (too_late); also how far back duplicates are sought.
     threads, memory_limit : bounds of the embedded engine.
+    pii_keys_file, pii_keys : the keys for direct identifiers, as a file or as text (privacy/keyed_hash.py reads them).
     """
 
     model_config = SettingsConfigDict(env_prefix="ZANTARA_", extra="ignore", frozen=True)
@@ -53,6 +54,13 @@ class Settings(BaseSettings):
     max_lateness_days: int = Field(default=30, ge=1)
     threads: int = Field(default=2, ge=1)
     memory_limit: str = Field(default="2GB", pattern=r"^\d+(\.\d+)?\s?(MB|GB|MiB|GiB)$")
+
+    pii_keys_file: Path | None = None
+    pii_keys: SecretStr | None = None
+
+    @property
+    def pii_keys_text(self) -> str | None:
+        return None if self.pii_keys is None else self.pii_keys.get_secret_value()
 
     @cached_property
     def contract_dirs(self) -> tuple[Path, ...]:

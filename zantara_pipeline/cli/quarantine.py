@@ -102,7 +102,8 @@ def diff(fingerprints: Fingerprints = None, fixes: FixesFile = None, as_json: As
     found = _with_home(
         lambda home, ledger, rules: engine.diff(
             home, ledger, rules, fingerprints=_whole(home, fingerprints), fixes=_fixes(fixes)
-        )
+        ),
+        judging=True,
     )
     if as_json:
         _print_json([asdict(change) for change in found])
@@ -133,7 +134,8 @@ def replay(
     done = _with_home(
         lambda home, ledger, rules: engine.replay(
             home, ledger, rules, fingerprints=_whole(home, fingerprints), fixes=_fixes(fixes), dry_run=dry_run
-        )
+        ),
+        judging=True,
     )
     touched, copies = sorted(done.touched_dates), sorted(done.duplicate_dates)
     if as_json:
@@ -167,10 +169,16 @@ def discard(
 
 @app.command("erase")
 def erase(
-    users: Annotated[Path, typer.Option(help="File of user, anonymous or device ids, one a line.", metavar="<file>")],
+    users: Annotated[
+        Path,
+        typer.Option(
+            help="File of user, anonymous or device ids, or e-mail addresses and the like; one a line.",
+            metavar="<file>",
+        ),
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Remove every line that names one of these people, wherever it does. Counts stay; whose lines went is not kept.
+    """Remove every line that names one of these people, wherever it does, also by an identifier that is hashed there. Counts stay; whose lines went is not kept.
 
     Only the quarantine is reached; storage/inventory.py lists the other stores.
 
@@ -179,7 +187,7 @@ def erase(
     from zantara_pipeline.tracking.quarantine_erasure import erase_quarantined
 
     ids = _ids(users)
-    rows = _with_home(lambda home, ledger, rules: erase_quarantined(home, ledger, ids))
+    rows = _with_home(lambda home, ledger, rules: erase_quarantined(home, ledger, ids, rules.keyring))
     if as_json:
         _print_json({"ids": len(ids), "lines_removed": rows})
     else:
@@ -210,16 +218,25 @@ def _fixes(file: Path | None) -> Any:
     return None if file is None else load_fixes(file)
 
 
-def _with_home(work: Callable[[Any, Any, Any], Any]) -> Any:
+def _with_home(work: Callable[[Any, Any, Any], Any], *, judging: bool = False) -> Any:
     """Do something to the home while nobody else does."""
+    from zantara_pipeline.privacy.keyed_hash import load_keyring
     from zantara_pipeline.storage.home import Home, home_lock
     from zantara_pipeline.storage.ledger import Ledger
+    from zantara_pipeline.tracking.direct import refuse_missing_keys
     from zantara_pipeline.tracking.migrations import refuse_unread_types
     from zantara_pipeline.tracking.plan import load_plan
     from zantara_pipeline.tracking.verdict import Rules
 
     settings = load_settings()
-    rules = Rules(load_plan(settings.contract_dirs), settings.late_after_hours, settings.max_lateness_days)
+    rules = Rules(
+        load_plan(settings.contract_dirs),
+        settings.late_after_hours,
+        settings.max_lateness_days,
+        keyring=load_keyring(settings.pii_keys_file, settings.pii_keys_text),
+    )
+    if judging:
+        refuse_missing_keys(rules.plan, rules.keyring, settings.contract_dirs)
     home = Home(settings.home).create()
     with home_lock(home, "zantara quarantine"):
         refuse_unread_types(home, rules.plan, settings.contract_dirs)  # a replay writes the plan's types into the lake

@@ -15,6 +15,7 @@ import dagster as dg
 import duckdb
 
 from zantara_pipeline.orchestration.preflight import check_contracts
+from zantara_pipeline.privacy.keyed_hash import Keyring, load_keyring
 from zantara_pipeline.settings import PROJECT_ROOT, Settings
 from zantara_pipeline.storage.engine import warehouse
 from zantara_pipeline.storage.home import Home, home_lock
@@ -46,9 +47,13 @@ class Pipeline:
     def plan(self) -> TrackingPlan:
         return load_plan(self.settings.contract_dirs)
 
+    @cached_property
+    def keyring(self) -> Keyring | None:
+        return load_keyring(self.settings.pii_keys_file, self.settings.pii_keys_text)
+
     @property
     def rules(self) -> Rules:
-        return Rules(self.plan, self.settings.late_after_hours, self.settings.max_lateness_days)
+        return Rules(self.plan, self.settings.late_after_hours, self.settings.max_lateness_days, keyring=self.keyring)
 
     @property
     def intake(self) -> Intake:

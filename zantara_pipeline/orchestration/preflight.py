@@ -11,10 +11,12 @@ from zantara_pipeline.alerts import load_alerts_config
 from zantara_pipeline.contracts_io import PACKAGED, overlay_files
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.experiments import load_experiments
+from zantara_pipeline.privacy.keyed_hash import load_keyring
 from zantara_pipeline.recommend import load_config
 from zantara_pipeline.settings import Settings
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.tracking.adapters import load_adapters
+from zantara_pipeline.tracking.direct import refuse_missing_keys
 from zantara_pipeline.tracking.migrations import refuse_unread_types
 from zantara_pipeline.tracking.plan import load_plan
 
@@ -35,12 +37,14 @@ def check_contracts(settings: Settings) -> None:
     Raises
     ------
     InputError : the first thing wrong, with file, line and key; a YAML file of the overlay that nothing reads; a type
-        that changed without a migration while the lake holds the event.
+        that changed without a migration while the lake holds the event; direct identifiers and no key.
     """
     folders = settings.contract_dirs
     if settings.contracts is not None:
         _refuse_unread(settings.contracts)
     load_adapters(folders, load_plan(folders).privacy)
+    keyring = load_keyring(settings.pii_keys_file, settings.pii_keys_text)
+    refuse_missing_keys(load_plan(folders), keyring, folders)
     refuse_unread_types(Home(settings.home), load_plan(folders), folders)
     load_experiments([folder / "experiments" for folder in folders])
     load_config(folders)

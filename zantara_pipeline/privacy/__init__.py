@@ -1,1 +1,1 @@
-"""Consent as of a time. Later: pseudonyms, retention, erasure and its proof."""
+"""Consent as of a time; keyed hashes of direct identifiers. Later: pseudonyms in exports, erasure and its proof."""

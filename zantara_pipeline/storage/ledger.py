@@ -84,6 +84,15 @@ CREATE TABLE IF NOT EXISTS retention_seen (   -- partitions that need no look be
 CREATE TABLE IF NOT EXISTS quarantine_erasures ( -- lines of people that were removed; who they were is not kept
     erasure_id TEXT PRIMARY KEY, erased_at TEXT NOT NULL, rows INTEGER NOT NULL);
 
+CREATE TABLE IF NOT EXISTS pii_keys (         -- keys that direct identifiers were hashed with, in order; never a key itself
+    position INTEGER PRIMARY KEY, key_id TEXT NOT NULL,
+    check_value TEXT NOT NULL,                -- tells two keys of one id apart
+    first_used TEXT NOT NULL);
+
+CREATE TABLE IF NOT EXISTS key_rotations (    -- stored tokens that were folded on to the last key; the date is of the accepted rows
+    rotation_id TEXT PRIMARY KEY, rotated_at TEXT NOT NULL, key_id TEXT NOT NULL, files INTEGER NOT NULL,
+    rows INTEGER NOT NULL, first_received_date TEXT);
+
 CREATE TABLE IF NOT EXISTS membership (       -- one entry or exit of one entity
     seq INTEGER PRIMARY KEY,                  -- order of things at one moment (two runs may share a clock)
     segment TEXT NOT NULL, entity_type TEXT NOT NULL, entity_id TEXT NOT NULL,

@@ -15,11 +15,15 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from zantara_pipeline.errors import InputError
 from zantara_pipeline.privacy.consent import statements_of
+from zantara_pipeline.privacy.keyed_hash import SqlTokens
 from zantara_pipeline.storage.engine import open_engine
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
+from zantara_pipeline.tracking.direct import direct_properties, has_direct, refuse_missing_keys, refuse_other_keys
 from zantara_pipeline.tracking.observed import Heard, heard_in_batch
+from zantara_pipeline.tracking.payloads import Payloads
 from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, Exemption, TrackingPlan
 from zantara_pipeline.tracking.reasons import Failures
 from zantara_pipeline.tracking.sql_checks import quote
@@ -72,9 +76,14 @@ class BatchWorker:
     """Judges and writes batches on one thread, with an in-memory engine of its own."""
 
     def __init__(self, home: Home, ledger: Ledger, rules: Rules, memory_limit: str) -> None:
-        self.ledger, self.plan = ledger, rules.plan
+        refuse_missing_keys(rules.plan, rules.keyring)
+        self.ledger, self.rules, self.plan = ledger, rules, rules.plan
         self.con = open_engine(None, home, threads=1, memory_limit=memory_limit)
         self.con.execute("SET preserve_insertion_order = false")
+        self.tokens: SqlTokens | None = None
+        if rules.keyring and has_direct(rules.plan):
+            refuse_other_keys(ledger, rules.keyring)
+            self.tokens = SqlTokens(self.con, rules.keyring)
         self.judge = Judge(self.con, rules)
         self.failures = Failures(self.con, rules)
 
@@ -96,10 +105,10 @@ class BatchWorker:
         self.failures.hold()
         self._write_accepted()
         if self._any("parsed WHERE stage = 'unparsable'"):
-            self._copy(_LINES_SQL.format(which="stage = 'unparsable'"), self.folder / "unparsable" / "x", None)
+            query = _LINES_SQL.format(which="stage = 'unparsable'")
+            self._copy(f"SELECT * EXCLUDE (event) FROM ({query})", self.folder / "unparsable" / "x", None)
         if self._any("parsed WHERE stage = 'suppressed' AND consent_unreadable"):
-            query = _LINES_SQL.format(which="stage = 'suppressed' AND consent_unreadable")
-            self._copy(query, self.folder / "consent_unreadable" / "x", None)
+            self._write_unreadable(_LINES_SQL.format(which="stage = 'suppressed' AND consent_unreadable"))
         return Outcome(
             counts=list(batch_counts(self.con)),
             dates=self._dates("accepted"),
@@ -136,11 +145,24 @@ class BatchWorker:
             "SELECT DISTINCT event FROM parsed WHERE stage = 'accepted' AND NOT exempt ORDER BY event"
         ).fetchall()
         for (event,) in events:
-            self._copy(accepted_sql(event, self.plan), self.folder / "accepted" / f"event={event}", "received_date")
+            query = accepted_sql(event, self.rules, self.tokens)
+            self._copy(query, self.folder / "accepted" / f"event={event}", "received_date")
         for rule in self.plan.privacy.exemptions:
             if self._any(f"parsed WHERE stage = 'accepted' AND exempt AND event = {quote(rule.event)}"):
                 query = exempt_sql(rule, self.plan)
                 self._copy(query, self.folder / "exempt" / f"event={rule.event}", "received_date")
+
+    def _write_unreadable(self, query: str) -> None:
+        """These lines are JSON: what in them is a direct identifier can be found."""
+        if self.tokens:
+            rows = self.con.execute(f"SELECT source, line_no, event, line FROM ({query})").fetchall()
+            payloads = Payloads(self.plan, self.tokens.keyring, stored=self.rules.stored)
+            lines = [payloads.without_identifiers(event, line) for _, _, event, line in rows]
+            names = ("source", "line_no", "event")
+            columns = dict(zip(names, zip(*(row[:3] for row in rows), strict=True), strict=True))
+            self.con.register("arrow_unreadable", pa.table(columns | {"line": lines}))
+            query = "FROM arrow_unreadable"
+        self._copy(f"SELECT source, line_no, line FROM ({query})", self.folder / "consent_unreadable" / "x", None)
 
     def _any(self, relation: str) -> bool:
         return self.con.execute(f"SELECT EXISTS (FROM {relation})").fetchall() == [(True,)]
@@ -152,12 +174,22 @@ def batch_counts(con: duckdb.DuckDBPyConnection) -> Iterator[tuple[int, FileCoun
         yield number, FileCounts(*values[:9]), values[9]
 
 
-def accepted_sql(event: str, plan: TrackingPlan) -> str:
-    """Accepted rows of one event as the lake's columns."""
+def accepted_sql(event: str, rules: Rules, tokens: SqlTokens | None) -> str:
+    """Accepted rows of one event as the lake's columns, direct identifiers as their tokens.
+
+    Raises
+    ------
+    InputError : the event has direct identifiers and there is no key.
+    """
     ids = ", ".join(f"p.{name}" for name in ENVELOPE_STRINGS)
     context = ", ".join(f"p.{name}" for name in CONTEXT_KEYS)
-    declared = plan.events[event]
-    properties = "".join(f', p.{typed_column(name, declared)} AS "{name}"' for name in declared.properties)
+    declared = rules.plan.events[event]
+    columns = {name: f"p.{typed_column(name, declared)}" for name in declared.properties}
+    for name in direct_properties(declared):
+        if tokens is None:
+            raise InputError(f"'{name}' is a direct identifier and no key is set", f"event {event}")
+        columns[name] = (tokens.of_stored if rules.stored else tokens.of_values)(columns[name])
+    properties = "".join(f', {value} AS "{name}"' for name, value in columns.items())
     return f"""
         SELECT p.event_id, p.occurred_at, p.received_at, {ids}, {quote(declared.version)} AS plan_version, s.source, p.line_no,
             'granted' AS consent_basis, p.consent_analytics, p.consent_personalization, p.is_late, p.received_at_missing,
@@ -203,6 +235,6 @@ _REASONS_SQL = """
 """
 
 _LINES_SQL = f"""
-    SELECT s.source, p.line_no, rtrim(coalesce(l.rendering, l.line), chr(10) || chr(13)) AS line
+    SELECT s.source, p.line_no, p.event, rtrim(coalesce(l.rendering, l.line), chr(10) || chr(13)) AS line
     FROM parsed p JOIN {LINES} l USING (row_id) JOIN sources s USING (file_no) WHERE p.{{which}}
 """

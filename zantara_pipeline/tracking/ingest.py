@@ -26,8 +26,8 @@ from zantara_pipeline.storage.ledger import Ledger
 from zantara_pipeline.tracking.adapters import Adaptation, Intake, NotEvents, total_report
 from zantara_pipeline.tracking.batch import BatchWorker, FileCounts, Outcome
 from zantara_pipeline.tracking.commits import move_in, recover, stage
+from zantara_pipeline.tracking.direct import remember_keys
 from zantara_pipeline.tracking.observed import ObservedConsent
-from zantara_pipeline.tracking.plan import TrackingPlan
 from zantara_pipeline.tracking.reader import LandedFile, identify, landed_paths, line_batches, line_tables
 from zantara_pipeline.tracking.verdict import Rules
 
@@ -79,7 +79,7 @@ def ingest(
     new = _new_files(ledger, landing, result)
     count = min(threads, MOST_WORKERS) if new else 0
     workers = [BatchWorker(home, ledger, rules, WORKER_MEMORY) for _ in range(count)]
-    commit = _Commit(home, ledger, rules.plan)
+    commit = _Commit(home, ledger, rules)
     adaptations: list[tuple[str, Adaptation]] = []
     try:
         for group in _groups(new):
@@ -219,8 +219,8 @@ def _readable(file: LandedFile, result: IngestResult) -> bool:
 class _Commit:
     """Adds up the batches of one group of files and records them in one transaction."""
 
-    def __init__(self, home: Home, ledger: Ledger, plan: TrackingPlan) -> None:
-        self.home, self.ledger, self.plan = home, ledger, plan
+    def __init__(self, home: Home, ledger: Ledger, rules: Rules) -> None:
+        self.home, self.ledger, self.rules, self.plan = home, ledger, rules, rules.plan
 
     def begin(self, files: Sequence[LandedFile]) -> Path:
         """Forget the last commit; returns the empty folder for this one's Parquet."""
@@ -252,6 +252,7 @@ class _Commit:
         now = utc_text(datetime.now(UTC))
         with self.ledger.transaction() as db:
             stage(db, self.commit_id)
+            remember_keys(db, self.plan, self.rules.keyring)
             self.observed.save(db)
             db.executemany(f"INSERT INTO ingested_files VALUES ({', '.join('?' * 17)})", self._ledger_rows(now))
             db.executemany(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from zantara_pipeline.privacy.keyed_hash import TOKEN_PATTERN
 from zantara_pipeline.tracking.plan import EventPlan, Property
 
 if TYPE_CHECKING:
@@ -29,8 +30,13 @@ def checks_of(prop: Property) -> list[Any]:
     return [make(value) for value, make in rules if value is not None]
 
 
-def pandera_schema(plan: EventPlan) -> pa.DataFrameSchema:
-    """Schema of one event's properties as typed columns (after the structural check has settled the JSON types)."""
+def pandera_schema(plan: EventPlan, *, stored: bool = False) -> pa.DataFrameSchema:
+    """Schema of one event's properties as typed columns (after the structural check has settled the JSON types).
+
+    Parameters
+    ----------
+    stored : of accepted rows, where every direct identifier has to be a token and its other checks are history.
+    """
     import pandera.polars as pa
     import polars as pl
 
@@ -41,8 +47,12 @@ def pandera_schema(plan: EventPlan) -> pa.DataFrameSchema:
         "boolean": pl.Boolean,
         "money": pl.Decimal(18, 4),
     }
+
+    def rules(prop: Property) -> list[Any]:
+        return [pa.Check.str_matches(TOKEN_PATTERN)] if stored and prop.pii == "direct" else checks_of(prop)
+
     columns = {
-        name: pa.Column(types[prop.type], checks=checks_of(prop), nullable=prop.allows_null, required=True)
+        name: pa.Column(types[prop.type], checks=rules(prop), nullable=prop.allows_null, required=True)
         for name, prop in plan.properties.items()
     }
     return pa.DataFrameSchema(columns, strict=True, name=plan.event)

@@ -53,7 +53,10 @@ class Contract(BaseModel):
 
 
 class Property(Contract):
-    """One property of an event."""
+    """One property of an event.
+
+    pii : direct: says by itself who it is (e-mail, telephone, name), and is stored as a keyed hash only (direct.py).
+    """
 
     type: Kind
     description: str | None = Field(default=None, min_length=1)
@@ -80,6 +83,8 @@ class Property(Contract):
             raise ValueError(f"'{text_rules[0]}' is for strings, the type is {self.type}")
         if self.type not in ("number", "integer", "money") and number_rules:
             raise ValueError(f"'{number_rules[0]}' is for numbers, the type is {self.type}")
+        if self.pii == "direct" and self.type != "string":
+            raise ValueError(f"'pii: direct' is stored as a hash and is for strings, the type is {self.type}")
         if self.pattern is not None:
             _refuse_engine_specific(self.pattern)
         return self

@@ -216,7 +216,9 @@ def _reject_sql(old: EventPlan, new: EventPlan | None, files: Path) -> str:
             rules.append(f's."{name}" IS NULL')
         if prop.required:
             rules.append(f'c."{name}" IS NOT NULL')
-    rules += [f"coalesce({check.passes}, true)" for check in compile_checks(new, lambda name: f'c."{name}"')]
+    rules += [
+        f"coalesce({check.passes}, true)" for check in compile_checks(new, lambda name: f'c."{name}"', stored=True)
+    ]
     keeps = " AND ".join(rules) or "true"
     columns = ", ".join(typed) or "1 AS nothing"
     return f"""

@@ -21,6 +21,7 @@ import duckdb
 import pyarrow as pa
 
 from zantara_pipeline.privacy.consent import utc_text
+from zantara_pipeline.privacy.keyed_hash import Keyring
 from zantara_pipeline.storage.engine import open_engine
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
@@ -32,8 +33,10 @@ BATCH_LINES = 20_000
 _TOKEN = re.compile(r'"((?:[^"\\]|\\.)*)"|(-?[0-9][0-9.eE+-]*)', re.DOTALL)
 
 
-def erase_quarantined(home: Home, ledger: Ledger, ids: Collection[str]) -> int:
+def erase_quarantined(home: Home, ledger: Ledger, ids: Collection[str], keyring: Keyring | None = None) -> int:
     """Remove every quarantined line that names one of these user, anonymous or device ids; returns how many.
+
+    With a keyring also e-mail addresses and the like, which stand there as tokens.
 
     The counts of the landed files stay, and the ledger keeps that lines were removed, not whose. May be done again;
     killed, it is finished by the next ingest, replay or erasure, or never was.
@@ -41,7 +44,8 @@ def erase_quarantined(home: Home, ledger: Ledger, ids: Collection[str]) -> int:
     recover(home, ledger)
     con = open_engine(None, home, threads=1, memory_limit=MEMORY)
     try:
-        if not _find(con, home, set(ids)):
+        hashed = {token for value in ids for token in keyring.tokens(value)} if keyring else set[str]()
+        if not _find(con, home, {*ids, *hashed}):
             return 0
         files = files_with(con, home, _FOUND)
         return take_out(con, home, ledger, files, _FOUND, "erasure", _record)

@@ -13,9 +13,11 @@ import json
 import duckdb
 import pyarrow as pa
 
+from zantara_pipeline.tracking.direct import has_direct
+from zantara_pipeline.tracking.payloads import Payloads
 from zantara_pipeline.tracking.plan import EventPlan, TrackingPlan
 from zantara_pipeline.tracking.shapes import ENVELOPE, declared_paths
-from zantara_pipeline.tracking.sql_checks import compile_checks, quote
+from zantara_pipeline.tracking.sql_checks import FAILED_BEFORE, compile_checks, quote
 from zantara_pipeline.tracking.verdict import (
     LINES,
     REASON_TYPE,
@@ -41,12 +43,16 @@ class Failures:
         self.con, self.rules = con, rules
         self.held = 0
         con.execute(_EMPTY_SQL)
-        con.execute("CREATE TEMP TABLE earlier_attempts (row_id BIGINT, attempts INTEGER, payload_raw VARCHAR)")
+        con.execute(
+            f"CREATE TEMP TABLE earlier_attempts (row_id BIGINT, attempts INTEGER, payload_raw VARCHAR, reasons {REASON_TYPE})"
+        )
 
     def remember(self, attempts: pa.Table) -> None:
-        """Lines that are judged again (file_no, line_no, attempts, payload_raw): how often they were, and as they came."""
+        """Lines that are judged again (file_no, line_no, attempts, payload_raw, reasons): how often they were, as they came, why they failed."""
         self.con.register("arrow_attempts", attempts)
-        self.con.execute(f"INSERT INTO earlier_attempts SELECT {ROW_ID}, attempts, payload_raw FROM arrow_attempts")
+        self.con.execute(
+            f"INSERT INTO earlier_attempts SELECT {ROW_ID}, attempts, payload_raw, reasons FROM arrow_attempts"
+        )
         self.con.unregister("arrow_attempts")
 
     def hold(self) -> None:
@@ -59,24 +65,47 @@ class Failures:
         plan = self.rules.plan
         self.con.execute(f"CREATE OR REPLACE TEMP TABLE bad_values (row_id BIGINT, reasons {REASON_TYPE})")
         for (name,) in self.con.execute("SELECT DISTINCT event FROM failing WHERE NOT values_pass").fetchall():
-            self.con.execute(f"INSERT INTO bad_values {_value_reasons_sql(plan.events[name])}")
+            self.con.execute(f"INSERT INTO bad_values {_value_reasons_sql(plan.events[name], self.rules.stored)}")
+        if self.rules.stored:
+            self.con.execute(_AS_BEFORE_SQL)
         times = ", ".join(f"CASE WHEN {condition} THEN {reason} END" for condition, reason in time_rules(self.rules))
         self.con.execute(_FAILED_SQL.format(reason_type=REASON_TYPE, times=times))
         self.con.execute(f"CREATE OR REPLACE TEMP TABLE unknown_keys AS {_unknown_keys_sql(plan)}")
         self.con.execute(f"CREATE OR REPLACE TEMP TABLE quarantined AS {_quarantined_sql(plan)}")
+        if has_direct(plan):
+            self._without_identifiers()
         self.con.execute("DELETE FROM failing")
         self.con.execute("DELETE FROM earlier_attempts")
         self.held = 0
 
+    def _without_identifiers(self) -> None:
+        """No direct identifier stays in `quarantined`; without a key to hash it (nothing is stored then) no payload does."""
+        if self.rules.keyring is None:
+            self.con.execute("UPDATE quarantined SET payload_raw = NULL")
+            return
+        payloads = Payloads(self.rules.plan, self.rules.keyring, stored=self.rules.stored)
+        rows = self.con.execute(
+            "SELECT rowid, event, payload_raw FROM quarantined WHERE payload_raw IS NOT NULL"
+        ).fetchall()
+        clean = [(row, payloads.without_identifiers(event, line)) for row, event, line in rows]
+        table = pa.table(
+            {"row": [row for row, _ in clean], "clean": pa.array([line for _, line in clean], pa.string())}
+        )
+        self.con.register("arrow_clean", table)
+        self.con.execute(
+            "UPDATE quarantined SET payload_raw = clean FROM arrow_clean WHERE quarantined.rowid = arrow_clean.row"
+        )
+        self.con.unregister("arrow_clean")
 
-def _value_reasons_sql(event: EventPlan) -> str:
+
+def _value_reasons_sql(event: EventPlan, stored: bool) -> str:
     """Reasons of one event's rows whose values fail; the few rows are read again from their lines."""
     texts = json.dumps({"properties": dict.fromkeys(event.properties, "VARCHAR")})
     typed = "".join(", " + typed_value(f't."{name}"', event, name) + f' AS "{name}"' for name in event.properties)
     found = ", ".join(
         f"CASE WHEN NOT coalesce({rule.passes}, true) THEN "
         f"{reason_sql(rule.code, rule.path, rule.keyword, rule.expected, _json_type(event, rule.path))} END"
-        for rule in [*range_rules(event, '"{}"'.format, "t"), *compile_checks(event)]
+        for rule in [*range_rules(event, '"{}"'.format, "t"), *compile_checks(event, stored=stored)]
     )
     return f"""
         WITH texts AS (
@@ -149,6 +178,17 @@ _HOLD_SQL = f"""
     SELECT p.row_id, p.file_no, p.line_no, l.line, p.event, p.event_id, p.shape_key, p.values_pass, p.occurred_at,
         p.received_at, p.stated_received_at, p.timestamp_wrong, p.received_at_wrong, p.exempt
     FROM parsed p JOIN {LINES} l USING (row_id) WHERE p.stage = 'quarantined'
+"""
+
+# A value that failed and was hashed then keeps the reasons that it had; the engine can only say that it failed. (What a fix
+# put in the place of a missing value has no reasons of its own yet.)
+_EARLIER = (
+    "list_filter(earlier.reasons, lambda e: e.path = r.path AND e.code NOT IN ('missing_key', 'null_not_allowed'))"
+)
+_AS_BEFORE_SQL = f"""
+    UPDATE bad_values SET reasons = flatten(list_transform(bad_values.reasons, lambda r:
+        CASE WHEN r.code = '{FAILED_BEFORE}' AND len({_EARLIER}) > 0 THEN {_EARLIER} ELSE [r] END))
+    FROM earlier_attempts AS earlier WHERE earlier.row_id = bad_values.row_id
 """
 
 _FAILED_SQL = """

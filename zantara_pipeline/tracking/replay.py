@@ -17,7 +17,7 @@ import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
 from zantara_pipeline.tracking.batch import BatchWorker, FileCounts
 from zantara_pipeline.tracking.commits import move_in, recover, stage
+from zantara_pipeline.tracking.direct import remember_keys
 from zantara_pipeline.tracking.fixes import Fixes
 from zantara_pipeline.tracking.reader import BATCH_SCHEMA
 from zantara_pipeline.tracking.removal import files_with, read_quarantine, take_out, write_rest
@@ -154,8 +155,8 @@ class _Replay:
     def __init__(
         self, home: Home, ledger: Ledger, rules: Rules, fingerprints: Sequence[str] | None, fixes: Fixes | None
     ) -> None:
-        self.home, self.ledger, self.rules, self.fixes = home, ledger, rules, fixes
-        self.worker = BatchWorker(home, ledger, rules, MEMORY)
+        self.home, self.ledger, self.rules, self.fixes = home, ledger, replace(rules, stored=True), fixes
+        self.worker = BatchWorker(home, ledger, self.rules, MEMORY)
         self.con = self.worker.con
         names = "" if fingerprints is None else f" AND fingerprint IN ({', '.join(map(quote, fingerprints)) or 'NULL'})"
         self.chosen = f"status = 'open' AND payload_raw IS NOT NULL{names}"  # exempt lines left no payload
@@ -201,14 +202,17 @@ class _Replay:
         numbers.execute("SET TimeZone = 'UTC'")
         numbers.register("source_numbers", pa.table({"source": self.sources, "n": range(len(self.sources))}))
         reader = numbers.sql(
-            f"SELECT n::INTEGER AS file_no, line_no, payload_raw, event, fingerprint, attempts "
+            f"SELECT n::INTEGER AS file_no, line_no, payload_raw, event, fingerprint, attempts, reasons "
             f"FROM {self._old()} JOIN source_numbers USING (source) WHERE {self.chosen}"
         ).to_arrow_reader(BATCH_LINES)
         for batch in reader:
             table = pa.Table.from_batches([batch])
             nothing = pa.nulls(len(table), pa.string())
             lines = [table.column("file_no"), table.column("line_no"), self._fixed(table), nothing]
-            yield pa.table(lines, schema=BATCH_SCHEMA), table.select(["file_no", "line_no", "attempts", "payload_raw"])
+            yield (
+                pa.table(lines, schema=BATCH_SCHEMA),
+                table.select(["file_no", "line_no", "attempts", "payload_raw", "reasons"]),
+            )
         numbers.close()
 
     def _fixed(self, table: pa.Table) -> pa.Array | pa.ChunkedArray:
@@ -274,6 +278,7 @@ class _Replay:
         self.staged = True  # before the transaction: an interrupt just after its end must find the files kept
         with self.ledger.transaction() as db:
             stage(db, self.replay_id, self.files)
+            remember_keys(db, self.rules.plan, self.rules.keyring)
             for number, counts in self.counts.items():
                 _update_file(db, self.sources[number], counts, self.first_dates.get(number))
             _update_reasons(db, before, after)

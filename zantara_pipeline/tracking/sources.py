@@ -33,6 +33,7 @@ _LEDGER_COLUMNS = {
     },
     "quarantine_reasons": {"sha256": "VARCHAR", "event": "VARCHAR", "code": "VARCHAR", "path": "VARCHAR", "rows": "BIGINT"},
     "replays": {"replay_id": "VARCHAR", "first_received_date": "VARCHAR"},
+    "key_rotations": {"rotation_id": "VARCHAR", "first_received_date": "VARCHAR"},
     "expired_lines": {
         "expiry_id": "VARCHAR", "as_of": "VARCHAR", "fingerprint": "VARCHAR", "event": "VARCHAR", "reasons": "VARCHAR",
         "first_seen": "VARCHAR", "last_seen": "VARCHAR", "rows": "BIGINT",
@@ -99,6 +100,7 @@ def prepare(
         ledger.copy_table(table, con, columns)
     con.execute("CREATE TABLE IF NOT EXISTS state.staged_sources (source VARCHAR)")
     con.execute("CREATE TABLE IF NOT EXISTS state.staged_replays (replay_id VARCHAR)")
+    con.execute("CREATE TABLE IF NOT EXISTS state.staged_rotations (rotation_id VARCHAR)")
     con.execute("CREATE TABLE IF NOT EXISTS state.staged_expiries (expiry_id VARCHAR)")
     con.execute("CREATE TABLE IF NOT EXISTS state.build (fingerprint VARCHAR)")
     full = con.execute("SELECT fingerprint FROM state.build").fetchall() != [(build,)]
@@ -123,6 +125,8 @@ def mark_staged(con: duckdb.DuckDBPyConnection, build: str) -> None:
     con.execute("INSERT INTO state.staged_sources SELECT source FROM state.ingested_files")
     con.execute("DELETE FROM state.staged_replays")
     con.execute("INSERT INTO state.staged_replays SELECT replay_id FROM state.replays")
+    con.execute("DELETE FROM state.staged_rotations")
+    con.execute("INSERT INTO state.staged_rotations SELECT rotation_id FROM state.key_rotations")
     con.execute("DELETE FROM state.staged_expiries")
     con.execute(f"INSERT INTO state.staged_expiries {_EXPIRIES}")
     con.execute("DELETE FROM state.build")
@@ -137,6 +141,9 @@ def _first_new_date(con: duckdb.DuckDBPyConnection) -> date:
             SELECT first_received_date FROM state.ingested_files WHERE source NOT IN (SELECT source FROM state.staged_sources)
             UNION ALL
             SELECT first_received_date FROM state.replays WHERE replay_id NOT IN (SELECT replay_id FROM state.staged_replays)
+            UNION ALL
+            SELECT first_received_date FROM state.key_rotations
+            WHERE rotation_id NOT IN (SELECT rotation_id FROM state.staged_rotations)
         )
         """
     ).fetchall()[0][0]

@@ -11,8 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from zantara_pipeline.errors import InputError
+from zantara_pipeline.privacy.keyed_hash import TOKEN_PATTERN, UNCHECKED_PATTERN
 from zantara_pipeline.tracking.pandera_schema import pandera_schema
 from zantara_pipeline.tracking.plan import EventPlan
+
+FAILED_BEFORE = "unchecked_identifier"
+"""Code of a direct identifier whose value failed before it was hashed; nobody can judge it again."""
 
 
 def quote(text: str) -> str:
@@ -60,8 +64,14 @@ def _source(pattern: Any) -> str:
     return pattern.pattern if hasattr(pattern, "pattern") else str(pattern)
 
 
-def compile_checks(plan: EventPlan, column_of: Callable[[str], str] = '"{}"'.format) -> list[SqlCheck]:
+def compile_checks(
+    plan: EventPlan, column_of: Callable[[str], str] = '"{}"'.format, *, stored: bool = False
+) -> list[SqlCheck]:
     """Compile every value check of an event's pandera schema, over the SQL columns that hold its properties.
+
+    Parameters
+    ----------
+    stored : values come from our own store: a direct identifier that is a token passed its checks as a value.
 
     Raises
     ------
@@ -80,5 +90,16 @@ def compile_checks(plan: EventPlan, column_of: Callable[[str], str] = '"{}"'.for
             if check.name not in _COMPILERS:
                 raise InputError(f"the check '{check.name}' has no SQL form", f"event {plan.event}, property {name}")
             code, keyword, expected, passes = _COMPILERS[check.name](sql_name, check.statistics)
+            if stored and plan.properties[name].pii == "direct":
+                passes = f"({_is(TOKEN_PATTERN, sql_name)} OR {_is(UNCHECKED_PATTERN, sql_name)} OR {passes})"
             compiled.append(SqlCheck(f"$.properties.{name}", code, keyword, expected, passes))
+        if stored and plan.properties[name].pii == "direct":
+            wrong = _is(UNCHECKED_PATTERN, sql_name)
+            compiled.append(
+                SqlCheck(f"$.properties.{name}", FAILED_BEFORE, "pii", "a value that passed", f"NOT {wrong}")
+            )
     return compiled
+
+
+def _is(pattern: str, column: str) -> str:
+    return f"regexp_full_match({column}, {quote(pattern)})"

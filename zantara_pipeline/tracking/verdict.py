@@ -14,11 +14,13 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
+from zantara_pipeline.privacy.keyed_hash import Keyring
 from zantara_pipeline.tracking.plain_lines import PlainLines, value_column
 from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, SQL_TYPES, EventPlan, Exemption, TrackingPlan
 from zantara_pipeline.tracking.shapes import (
@@ -53,12 +55,18 @@ LINES = f"(SELECT {ROW_ID} AS row_id, line, rendering FROM arrow_lines)"
 
 @dataclass(frozen=True)
 class Rules:
-    """What a batch is judged by; times in hours and days. Times after `judged_at` plus a day are in the future."""
+    """What a batch is judged by; times in hours and days. Times after `judged_at` plus a day are in the future.
+
+    keyring : for direct identifiers; whatever writes needs one if the plan declares any (direct.py).
+    stored : lines come from our own quarantine, where direct identifiers are tokens already.
+    """
 
     plan: TrackingPlan
     late_after_hours: int
     max_lateness_days: int
     judged_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    keyring: Keyring | None = None
+    stored: bool = False
 
 
 class Judge:
@@ -176,7 +184,7 @@ def _parse_sql(rules: Rules) -> str:
         ), named AS (FROM plain UNION ALL BY NAME FROM others)
         SELECT * EXCLUDE (ranges_pass){consents},
             {_category(plan)} AS category,
-            ranges_pass AND {_checks_pass(plan)} AS values_pass,
+            ranges_pass AND {_checks_pass(rules)} AS values_pass,
             coalesce(stated_received_at, occurred_at) AS received_at, {_DAY_OF_RECEIPT} AS received_date,
             coalesce({_LATENESS} > {rules.late_after_hours * _HOUR}, false) AS is_late,
             {_time_problem(rules)} AS time_problem, false AS exempt,
@@ -392,8 +400,8 @@ def _ranges_pass(plan: TrackingPlan) -> str:
     return _by_event(plan, lambda event, column: range_rules(event, column, "texts"))
 
 
-def _checks_pass(plan: TrackingPlan) -> str:
-    return _by_event(plan, compile_checks)
+def _checks_pass(rules: Rules) -> str:
+    return _by_event(rules.plan, partial(compile_checks, stored=rules.stored))
 
 
 def _by_event(plan: TrackingPlan, rules: Callable[[EventPlan, Callable[[str], str]], list[SqlCheck]]) -> str:
