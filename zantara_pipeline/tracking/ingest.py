@@ -32,7 +32,7 @@ from zantara_pipeline.tracking.reader import LandedFile, identify, landed_paths,
 from zantara_pipeline.tracking.verdict import Rules
 
 # A batch is judged in memory, one per worker at a time; more than four workers would not stay under 1 GB.
-BATCH_BYTES = 48 * 2**20
+BATCH_BYTES = 40 * 2**20
 WORKER_MEMORY = "300MB"
 MOST_WORKERS = 4
 COMMIT_BYTES = 512 * 2**20
@@ -140,8 +140,11 @@ def _ingest_group(
         worker.begin(folder, [file.source for file in readable])
     for outcome in _outcomes(workers, line_tables(readable, BATCH_BYTES)):
         commit.add(outcome)
-    for worker in workers:
-        commit.reasons.update(worker.explain())
+    with ThreadPoolExecutor(len(workers)) as pool:
+        explained = [pool.submit(worker.explain) for worker in workers]
+        commit.observed.settle()
+        for reasons in explained:
+            commit.reasons.update(reasons.result())
     commit.finish()
     result.touched_dates |= commit.dates
     result.quarantined_dates |= commit.quarantined_dates

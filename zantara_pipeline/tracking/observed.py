@@ -68,12 +68,12 @@ class ObservedConsent:
         self.con.close()
 
     def add(self, heard: Heard) -> None:
-        """What one batch says; it is known at the latest when `save` is called."""
+        """What one batch says; found out about together with others, at the latest when `settle` is called."""
         self._held.append(heard)
         if sum(held.words.num_rows + held.mixed.num_rows for held in self._held) > MOST_HELD_WORDS:
-            self._take_held()
+            self.settle()
 
-    def _take_held(self) -> None:
+    def settle(self) -> None:
         """Find what the held batches change, and let the next ones of the commit know it."""
         if not self._held:
             return
@@ -100,8 +100,7 @@ class ObservedConsent:
         self.con.execute("INSERT INTO statements SELECT * FROM recalled WHERE origin IN ('event', 'seen')")
 
     def save(self, db: sqlite3.Connection) -> None:
-        """Write changes and latest words in the commit's own transaction."""
-        self._take_held()
+        """Write changes and latest words, once settled, in the commit's own transaction."""
         changes = "SELECT user_id, purpose, status, {time} FROM observed_changes".format(
             time=_TEXT.format("effective_from")
         )

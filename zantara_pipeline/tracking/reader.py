@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ import pyarrow.compute as pc
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.storage.ledger import Ledger
 
-CHUNK_BYTES = 8 * 2**20
+CHUNK_BYTES = 4 * 2**20
 _NEWLINE = ord("\n")
 _LAST_ASCII = 0x7F
 # event_id, event and timestamp with their keys alone need more; a longer line of blanks counts as unparsable.
@@ -79,7 +80,7 @@ def identify(path: Path, name: str) -> LandedFile:
 
 
 def line_batches(file: LandedFile, file_no: int) -> Iterator[pa.RecordBatch]:
-    """Lines of one file as Arrow batches of about 8 MiB (BATCH_SCHEMA); blank lines are left out, numbering keeps them.
+    """Lines of one file as Arrow batches of about 4 MiB (BATCH_SCHEMA); blank lines are left out, numbering keeps them.
 
     A line keeps its newline: JSON allows it, and cutting it off would copy every byte once more.
 
@@ -87,20 +88,13 @@ def line_batches(file: LandedFile, file_no: int) -> Iterator[pa.RecordBatch]:
     ------
     InputError : a truncated or damaged .gz (whole file refused, nothing of it is taken).
     """
-    carry, line_no = b"", 1
+    line_no = 1
     try:
         with _open(file.path) as handle:
-            source = file.adapt(handle) if file.adapt else handle
-            while chunk := source.read(CHUNK_BYTES):
-                cut = chunk.rfind(b"\n") + 1
-                if not cut:
-                    carry += chunk
-                    continue
-                batch, lines = _batch(carry + memoryview(chunk)[:cut], file_no, line_no)
+            for block in _blocks(file.adapt(handle) if file.adapt else handle):
+                batch, lines = _batch(block, file_no, line_no)
                 yield batch
-                line_no, carry = line_no + lines, chunk[cut:]
-        if carry.strip():
-            yield _batch(carry + b"\n", file_no, line_no)[0]
+                line_no += lines
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(
             f"the gzip file is truncated or damaged ({type(error).__name__})",
@@ -109,6 +103,33 @@ def line_batches(file: LandedFile, file_no: int) -> Iterator[pa.RecordBatch]:
         ) from None
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", file.path, "check the file") from None
+
+
+def _blocks(source: Any) -> Iterator[memoryview]:
+    """Whole lines, the last one closed by a newline; each block in memory of its own, which its lines go on using."""
+    carry, more = b"", True
+    while more:
+        block, size = _filled(source, carry)
+        more = size > len(carry)
+        cut = block.rfind(b"\n", len(carry), size) + 1
+        carry = bytes(memoryview(block)[cut:size])
+        if cut:
+            yield memoryview(block)[:cut]
+    if carry.strip():
+        yield memoryview(bytearray(carry + b"\n"))
+
+
+def _filled(source: Any, carry: bytes) -> tuple[bytearray, int]:
+    """A new block that begins with `carry` and goes on with what the source gives, and how much of it is filled.
+
+    Files fill it themselves: reading and joining would touch twice as much fresh memory.
+    """
+    if not isinstance(source, io.BufferedIOBase):
+        block = bytearray(carry + source.read(CHUNK_BYTES))
+        return block, len(block)
+    block = bytearray(len(carry) + CHUNK_BYTES)
+    block[: len(carry)] = carry
+    return block, len(carry) + source.readinto(memoryview(block)[len(carry) :])
 
 
 def line_tables(files: Sequence[LandedFile], size: int) -> Iterator[pa.Table]:
@@ -130,40 +151,39 @@ def _open(path: Path) -> BinaryIO:
     return gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb")  # type: ignore[return-value]
 
 
-def _batch(block: bytes, file_no: int, first: int) -> tuple[pa.RecordBatch, int]:
+def _batch(block: memoryview, file_no: int, first: int) -> tuple[pa.RecordBatch, int]:
     """A block of whole lines as a batch, and how many lines it had (blank ones included)."""
     octets = np.frombuffer(block, dtype=np.uint8)
     ends = np.flatnonzero(octets == _NEWLINE) + 1
     offsets = np.concatenate(([0], ends))
     count = len(ends)
-    text, renderings = _text(block, octets, offsets)
+    text, renderings = _text(octets, offsets)
     numbers = np.arange(first, first + count, dtype=np.int64)
     columns = [pa.array(np.full(count, file_no, dtype=np.int32)), pa.array(numbers), text, renderings]
     batch = pa.RecordBatch.from_arrays(columns, schema=BATCH_SCHEMA)
     return _without_blank(batch, np.diff(offsets)), count
 
 
-def _text(block: bytes, octets: np.ndarray, offsets: np.ndarray) -> tuple[pa.StringArray, pa.StringArray]:
+def _text(octets: np.ndarray, offsets: np.ndarray) -> tuple[pa.StringArray, pa.StringArray]:
     """Lines as text, and beside them a readable rendering of each that is not UTF-8 (null for the others).
 
     The text of such a line is not used; its bytes above ASCII are lowered to ASCII in place, so that the rest stays as it is.
     """
     count = len(offsets) - 1
     starts = pa.py_buffer(offsets.astype(np.int32))
-    text = pa.StringArray.from_buffers(count, starts, pa.py_buffer(block))
+    text = pa.StringArray.from_buffers(count, starts, pa.py_buffer(octets))
     try:
         text.validate(full=True)
         return text, pa.nulls(count, pa.string())
     except pa.ArrowInvalid:  # only lines with a byte above ASCII can be the ones
         suspects = np.unique(np.searchsorted(offsets, np.flatnonzero(octets > _LAST_ASCII), side="right") - 1)
     renderings: list[str | None] = [None] * count
-    octets = octets.copy()
     for number in suspects.tolist():
         start, end = offsets[number], offsets[number + 1]
-        renderings[number] = _rendering(block[start:end])
+        renderings[number] = _rendering(octets[start:end].tobytes())
         if renderings[number] is not None:
             octets[start:end] = np.minimum(octets[start:end], _LAST_ASCII)
-    return pa.StringArray.from_buffers(count, starts, pa.py_buffer(octets)), pa.array(renderings, pa.string())
+    return text, pa.array(renderings, pa.string())
 
 
 def _without_blank(batch: pa.RecordBatch, lengths: np.ndarray) -> pa.RecordBatch:
