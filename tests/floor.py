@@ -27,6 +27,8 @@ def main() -> int:
             "ZANTARA_CONTRACTS",
             "ZANTARA_AS_OF",
             "ZANTARA_FORMAT",
+            "ZANTARA_PII_KEYS",
+            "ZANTARA_PII_KEYS_FILE",
             "DAGSTER_HOME",
         ):
             environment.pop(name, None)

@@ -1,6 +1,7 @@
 {{ config(meta={'dagster': {'ref': {'name': 'int_events__indexed'}}}) }}
 
--- The lake holds exactly the rows that the ledger says were accepted (exempt ones lie apart), but for those that retention removed.
+-- The lake holds exactly the rows that the ledger says were accepted (exempt ones lie apart),
+-- but for those that retention removed.
 with counted as (
     select
         source,

@@ -133,7 +133,7 @@ STORES: tuple[Store, ...] = (
         name="state ledger",
         paths=("data/state/ledger.db", "data/state/ledger.db-*"),
         holds="consent statements, ingested files, reasons, kinds of failure per quarantine file, what expired (counts), "
-        "segment entries and exits",
+        "which keys identifiers were hashed with (never a key), segment entries and exits",
         owner=_PRIVACY,
         access="restricted",
         retention="unlimited: it cannot be computed again",

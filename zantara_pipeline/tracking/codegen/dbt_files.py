@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 
-from zantara_pipeline.tracking.plan import EventPlan, TrackingPlan
+from zantara_pipeline.tracking.plan import EventPlan, Property, TrackingPlan
 
 _WRITTEN_BY = "made by `zantara plan codegen dbt --out dbt_project`; change the tracking plan, not this file"
 _ENVELOPE = {
@@ -69,10 +69,15 @@ def _yaml(events: list[EventPlan]) -> str:
             f"    description: {_text(f'{event.description or event.event} Copies removed. Grain: event_id.')}",
             "    config:", "      meta:", f"        owner: {event.owner or 'nobody'}", "    columns:",
         ]  # fmt: skip
-        described = _ENVELOPE | {name: prop.description or "" for name, prop in event.properties.items()}
+        described = _ENVELOPE | {name: _described(prop) for name, prop in event.properties.items()}
         for name, description in described.items():
             lines += [f"      - name: {name}", f"        description: {_text(description)}"]
     return "\n".join(lines) + "\n"
+
+
+def _described(prop: Property) -> str:
+    stored = " Stored as a keyed hash." if prop.pii == "direct" else ""
+    return f"{prop.description or ''}{stored}".strip()
 
 
 def _text(description: str | None) -> str:
