@@ -23,3 +23,12 @@ anti join {{ ref('int_events__indexed') }} as duplicates
         and event_rows.line_no = duplicates.line_no
 where {{ is_restaged('event_rows.received_date') }}
 {% endmacro %}
+
+{# An event that only an overlay of contracts declares is kept in the lake, and no model stages it. #}
+{% macro some_events_are_not_staged() %}
+exists (
+    select kept_events.event
+    from state.kept_events as kept_events
+    where kept_events.event not in ('{{ lake_events() | join("', '") }}')
+)
+{%- endmacro %}

@@ -1,7 +1,7 @@
 {{ config(meta={'dagster': {'ref': {'name': 'int_events__indexed'}}}) }}
 
 -- The lake holds exactly the rows that the ledger says were accepted (exempt ones lie apart),
--- but for those that retention removed.
+-- but for those that retention removed. Rows of events that no model stages can only be missing here.
 with counted as (
     select
         source,
@@ -22,4 +22,9 @@ select files.source
 from {{ source('state', 'ingested_files') }} as files
 left join counted on files.source = counted.source
 left join expired on files.source = expired.source
-where files.accepted - files.exempt != coalesce(counted.rows_found, 0) + coalesce(expired.rows_removed, 0)
+where
+    files.accepted - files.exempt < coalesce(counted.rows_found, 0) + coalesce(expired.rows_removed, 0)
+    or (
+        files.accepted - files.exempt > coalesce(counted.rows_found, 0) + coalesce(expired.rows_removed, 0)
+        and not {{ some_events_are_not_staged() }}
+    )

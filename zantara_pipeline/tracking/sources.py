@@ -110,6 +110,8 @@ def prepare(
     for event in plan.events.values():
         con.execute(_event_view(event, _partitions(home.accepted / f"event={event.event}", rebuild_from, restaged)))
     con.execute(_items_view(home.catalogue))
+    kept = [path.name.partition("=")[2] for path in sorted(home.accepted.glob("event=*"))]
+    con.execute("CREATE OR REPLACE TABLE state.kept_events AS SELECT unnest(?::VARCHAR[]) AS event", [kept])
     con.execute(
         "CREATE OR REPLACE TABLE state.run_clock AS "
         "SELECT ?::TIMESTAMPTZ AS as_of, ?::DATE AS rebuild_from, ?::INTEGER AS duplicate_window_days",
