@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import random
 import traceback
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from zantara_pipeline.errors import InputError
 from zantara_pipeline.privacy.keyed_hash import Key, Keyring, SqlTokens, load_keyring
 from zantara_pipeline.settings import load_settings
 
-ONE, TWO, THREE = (os.urandom(32) for _ in range(3))
+ONE, TWO, THREE = (hashlib.sha256(name).digest() for name in (b"one", b"two", b"three"))
 JOE = "joe.bloggs@example.com"
 
 
