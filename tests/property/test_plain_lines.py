@@ -248,3 +248,9 @@ def test_names_that_share_a_slot_are_told_apart() -> None:
     table = scan.names_table(names)
     assert sorted(table.slots[table.slots >= 0]) == list(range(400))
     assert np.array_equal(table.entries[:, 3], [n for _, _, n in names])
+
+
+def test_a_block_without_any_shape_does_not_stop_the_pass(tmp_path: Path) -> None:
+    reader, junk = PlainLines(PLAN), lines_of(tmp_path, b"junk\n" * 3)
+    good = lines_of(tmp_path, text([event(event_id=f"e-{n}") for n in range(6)]))
+    assert [reader.read(lines).plain.num_rows for lines in (junk, junk, good)] == [0, 0, 6]

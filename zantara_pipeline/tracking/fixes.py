@@ -9,6 +9,8 @@ Belongs here: the model of such a file and applying it to one line. Does not bel
 from __future__ import annotations
 
 import json
+import math
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,11 +52,17 @@ class Fixes(Contract):
     fixes: tuple[Fix, ...] = Field(min_length=1)
 
     def apply(self, line: str, event: str | None, fingerprint: str) -> str:
-        """The line with every fix of its event and kind of failure done; the same text where none is."""
+        """The line with every fix of its event and kind of failure done; the same text where none is.
+
+        A line that cannot be written again as it was (a key twice, a number that no double holds, too deep) stays as it is.
+        """
         wanted = [fix for fix in self.fixes if fix.event == event and fix.fingerprint in (None, fingerprint)]
         if not wanted:
             return line
-        whole = json.loads(line)
+        try:
+            whole = json.loads(line, object_pairs_hook=_each_key_once, parse_float=_exact)
+        except (ValueError, RecursionError):
+            return line  # writing it again could change what no fix is about
         properties = whole.get("properties")
         if properties is None:
             properties = whole["properties"] = {}
@@ -111,3 +119,17 @@ def _number(text: str, kind: str) -> Any:
     if kind == "integer" and isinstance(found, float):
         return int(found) if found.is_integer() else text
     return found
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
+def _exact(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value) or Decimal(repr(value)) != Decimal(text):
+        raise ValueError("no double holds this number")
+    return value

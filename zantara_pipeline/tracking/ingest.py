@@ -89,6 +89,7 @@ def ingest(
     finally:
         for worker in workers:
             worker.close()
+        gc.unfreeze()
     _notices(result)
     result.notices += _said_of(adaptations)
     return result

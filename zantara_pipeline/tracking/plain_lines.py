@@ -59,7 +59,7 @@ class PlainLines:
         self._names = scan.names_table(list(self._all_names()))
         self._targets = self._make_targets()
         self._shapes = scan.no_shapes(_MOST_SHAPES, len(self._paths) + 1)
-        self._sound = np.zeros(0, dtype=bool)
+        self._sound, self._judged = np.zeros(_MOST_SHAPES, dtype=bool), 0
         self._columns = self._room(0)
         self.schema = self._make_schema()
 
@@ -140,11 +140,9 @@ class PlainLines:
         return rows[np.argsort(columns.event[rows], kind="stable")], columns, text
 
     def _judge_new_shapes(self) -> None:
-        count = int(self._shapes.met[0])
-        new = [self._is_sound(self._shapes.types[number]) for number in range(len(self._sound), count)]
-        self._sound = np.concatenate((self._sound, np.array(new, dtype=bool)))
-        if not count:  # so that it can be asked for by the number 0
-            self._sound = np.zeros(1, dtype=bool)
+        for number in range(self._judged, int(self._shapes.met[0])):
+            self._sound[number] = self._is_sound(self._shapes.types[number])
+            self._judged = number + 1
 
     def _is_sound(self, types: np.ndarray) -> bool:
         """Whether a shape is as declared. Unknown keys never come here: a line that has one is not plain."""

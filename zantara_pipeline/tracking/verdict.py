@@ -122,6 +122,7 @@ class Judge:
         for purpose in self.rules.plan.purposes:
             self.con.execute(_deny_sql(purpose))
         self.con.execute(_suppress_sql(self.rules.plan))
+        self.con.execute(_plainly_denied_sql(self.rules.plan))
         for rule in self.rules.plan.privacy.exemptions:
             self.con.execute(_exempt_sql(rule, self.rules.plan))
         self._judge_shapes()
@@ -146,7 +147,7 @@ class Judge:
                 rows = [(key, [reason._asdict() for reason in self._shapes[key]]) for key in bad]
                 self.con.executemany("INSERT INTO bad_shapes VALUES (?, ?)", rows)
         if any(self._shapes[key] for key, _ in seen):
-            self.con.execute(_TWO_CONSENTS_SQL)
+            self.con.execute(_two_consents_sql(self.rules.plan))
 
 
 def _is_strict_json(line: str) -> bool:
@@ -155,7 +156,7 @@ def _is_strict_json(line: str) -> bool:
 
     try:
         json.loads(line, parse_constant=refuse)
-    except ValueError:
+    except (ValueError, RecursionError):  # deeper than Python reads: nobody can say that it is strict
         return False
     return True
 
@@ -177,7 +178,7 @@ def _parse_sql(rules: Rules) -> str:
         CREATE OR REPLACE TEMP TABLE parsed AS
         WITH {_others_sql(plan)}, plain AS (
             SELECT * REPLACE (event::VARCHAR AS event), {ROW_ID} AS row_id, false AS lax, true AS is_object, user_id AS uid,
-                false AS consent_unreadable,
+                false AS consent_unreadable, false AS says_twice,
                 NULL::UBIGINT AS shape_key, true AS ranges_pass, false AS timestamp_wrong, false AS received_at_wrong,
                 stated_received_at IS NULL AS received_at_missing
             FROM arrow_plain
@@ -210,7 +211,9 @@ def _others_sql(plan: TrackingPlan) -> str:
         f"AS event_consent_{p}"
         for p, i in ((p, _index(plan, f"$.consent.{p}")) for p in plan.purposes)
     )
-    flat = "".join(f", e.{name} AS {name}" for name in ("event_id", *ENVELOPE_STRINGS))
+    # what is no text is not kept as one: an object in place of an id could hold anything
+    flat = f", CASE WHEN types[{_index(plan, '$.event_id')}] = 'VARCHAR' THEN e.event_id END AS event_id"
+    flat += "".join(f", e.{name} AS {name}" for name in ENVELOPE_STRINGS)
     flat += "".join(f", e.context.{name} AS {name}" for name in CONTEXT_KEYS)
     return f"""
         objects AS (
@@ -230,7 +233,7 @@ def _others_sql(plan: TrackingPlan) -> str:
                 THEN len(list_distinct(keys[3])) < len(keys[3]) END, false) AS says_twice
             FROM read
         ), typed AS (
-            SELECT row_id, file_no, line_no, lax, is_object{flat}{_typed_values(plan)},
+            SELECT row_id, file_no, line_no, lax, is_object, says_twice{flat}{_typed_values(plan)},
                 e.properties AS texts, e.timestamp AS timestamp_text, e.received_at AS received_at_text,
                 CASE WHEN types[{ENVELOPE.index("user_id") + 1}] = 'VARCHAR' THEN e.user_id END AS uid,
                 CASE WHEN types[{ENVELOPE.index("event") + 1}] = 'VARCHAR' THEN e.event END AS event,
@@ -290,19 +293,50 @@ def _suppress_sql(plan: TrackingPlan) -> str:
     return f"UPDATE parsed SET stage = 'suppressed' WHERE stage = 'accepted' AND NOT CASE category {granted} ELSE false END"
 
 
+def _two_consents_sql(plan: TrackingPlan) -> str:
+    """A second `consent` key could take back what the first gave; which one holds cannot be known, so none does.
+
+    Nothing is learnt of it either. (The CASE keeps the engine from looking at keys before joining, in lines that are no
+    JSON.)
+    """
+    unsaid = "".join(f", says_{p} = false, event_consent_{p} = false" for p in plan.purposes)
+    return f"""
+        UPDATE parsed SET stage = 'suppressed', consent_unreadable = true{unsaid}
+        FROM {LINES} AS lines
+        WHERE lines.row_id = parsed.row_id AND stage = 'accepted' AND shape_key IN (SELECT shape_key FROM bad_shapes)
+            AND CASE WHEN is_object THEN len(list_filter(json_keys(line), lambda k: k = 'consent')) > 1 END
+    """
+
+
+def _plainly_denied_sql(plan: TrackingPlan) -> str:
+    """What the event's own category was denied is not kept, whatever else of the consent is unreadable."""
+    denied = " ".join(
+        f"WHEN {quote(p)} THEN says_{p} AND NOT event_consent_{p} AND NOT says_twice" for p in plan.purposes
+    )
+    return f"""
+        UPDATE parsed SET consent_unreadable = false
+        WHERE consent_unreadable AND (
+            CASE category {denied} ELSE false END
+            OR coalesce((uid, category) IN (SELECT (user_id, purpose) FROM statements WHERE status = 'denied'), false)
+        )
+    """
+
+
 def _exempt_sql(rule: Exemption, plan: TrackingPlan) -> str:
     """Take an event of people who were not asked where a rule exempts it.
 
-    Not of people who ever denied, here or in the ledger: an exemption leaves everybody the right to object.
+    Not of people who denied before, in the ledger, or in this batch: an exemption leaves everybody the right to object.
     """
     countries, category = ", ".join(map(quote, rule.countries)), plan.category(rule.event) or _NO_CATEGORY
     said = f"says_{category}" if category in plan.purposes else "true"
+    denied = f"p.says_{category} AND NOT p.event_consent_{category}" if category in plan.purposes else "false"
     return f"""
         UPDATE parsed SET stage = 'accepted', exempt = true
         WHERE stage = 'suppressed' AND event = {quote(rule.event)} AND country IN ({countries})
             AND NOT consent_unreadable AND NOT {said}
             AND NOT coalesce(uid IN (
                 SELECT user_id FROM statements WHERE purpose = {quote(category)} AND status = 'denied'
+                UNION ALL SELECT p.uid FROM parsed p WHERE {denied}
             ), false)
     """
 
@@ -419,15 +453,6 @@ _NEW_USERS_SQL = """
     CREATE OR REPLACE TEMP TABLE new_users AS
     SELECT DISTINCT uid AS user_id FROM parsed ANTI JOIN known_users ON known_users.user_id = parsed.uid
     WHERE uid IS NOT NULL
-"""
-
-# A second `consent` key could take back what the first one gave; which one holds cannot be known, so none does.
-# (The CASE keeps the engine from looking at keys before joining, in lines that are no JSON.)
-_TWO_CONSENTS_SQL = f"""
-    UPDATE parsed SET stage = 'suppressed', consent_unreadable = true
-    FROM {LINES} AS lines
-    WHERE lines.row_id = parsed.row_id AND stage = 'accepted' AND shape_key IN (SELECT shape_key FROM bad_shapes)
-        AND CASE WHEN is_object THEN len(list_filter(json_keys(line), lambda k: k = 'consent')) > 1 END
 """
 
 _QUARANTINE_SQL = """

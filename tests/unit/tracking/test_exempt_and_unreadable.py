@@ -208,3 +208,37 @@ def test_a_wrong_exemption_is_one_line_with_its_place(tmp_path: Path, rules: str
 
 def test_the_packaged_contract_exempts_nothing() -> None:
     assert PrivacyContract.model_validate(PLAN.privacy.model_dump()).exemptions == ()
+
+
+def test_what_was_plainly_denied_is_not_kept_beside_something_unreadable(shop: Shop) -> None:
+    assert landed(shop, timing(consent={"analytics": False, "personalization": "x"})) == (0, 0, 1, 0, 0)
+    assert everything(shop.home.root) == ""
+
+
+def test_unreadable_consent_of_somebody_who_denied_in_the_ledger_is_not_kept(shop: Shop) -> None:
+    shop.consent(("u-1", "analytics", "denied", "2026-01-01T00:00:00Z"))
+    assert landed(shop, timing(consent={"analytics": "yes"})) == (0, 0, 1, 0, 0)
+    assert everything(shop.home.root) == ""
+
+
+def test_who_denies_with_one_event_is_not_exempt_with_the_next(shop: Shop) -> None:
+    assert landed(shop, timing(consent=DENIED), timing(event_id="e-2")) == (0, 0, 2, 0, 0)
+
+
+def test_nothing_is_learnt_of_consent_said_twice(shop: Shop) -> None:
+    line = json.dumps(event())[:-1] + ', "consent":{"analytics":false}}'
+    assert landed(shop, line) == (0, 0, 1, 1, 0)
+    assert shop.query("SELECT * FROM consent") == [] and shop.query("SELECT * FROM consent_seen") == []
+
+
+def test_an_object_in_place_of_an_id_is_not_kept_as_one(shop: Shop) -> None:
+    assert landed(shop, timing(event_id={"email": "joe@example.com"})) == (0, 0, 0, 0, 1)
+    [row] = shop.quarantined()
+    assert row["event_id"] is None and "joe" not in everything(shop.home.root)
+
+
+def test_nesting_deeper_than_python_reads_is_one_line_and_not_the_file(shop: Shop) -> None:
+    deep = json.dumps(event())[:-1] + ',"context":{"x":' + "[" * 100_000 + '"NaN"' + "]" * 100_000 + "}}"
+    shop.land("a.jsonl", [deep, event(event_id="e-2")])
+    shop.ingest()
+    assert shop.query("SELECT rows_in, accepted FROM ingested_files") == [(2, 1)]
