@@ -242,3 +242,17 @@ def test_nesting_deeper_than_python_reads_is_one_line_and_not_the_file(shop: Sho
     shop.land("a.jsonl", [deep, event(event_id="e-2")])
     shop.ingest()
     assert shop.query("SELECT rows_in, accepted FROM ingested_files") == [(2, 1)]
+
+
+def test_a_replayed_line_that_is_exempt_now_is_counted_as_exempt(shop: Shop) -> None:
+    """Its category changed since, and its person said nothing of the new one."""
+    assert landed(shop, timing(consent={"analytics": True}, load_ms="fast")) == (0, 0, 0, 0, 1)
+    before = PLAN.events["page_timing"]
+    text_now = {"load_ms": before.properties["load_ms"].model_copy(update={"type": "string", "min": None, "max": None})}
+    after = before.model_copy(
+        update={"consent_category": "personalization", "properties": before.properties | text_now}
+    )
+    plan = replace(EXEMPTING.plan, events=PLAN.events | {"page_timing": after})
+    assert replay(shop.home, shop.ledger, replace(EXEMPTING, plan=plan)).accepted == 1
+    assert shop.query("SELECT accepted, exempt, quarantined FROM ingested_files") == [(1, 1, 0)]
+    assert [row["load_ms"] for row in stored(shop, shop.home.exempt)] == ["fast"]
