@@ -154,7 +154,9 @@ def test_lines_of_many_receipts_are_parted_in_both_stores(tmp_path: Path) -> Non
         place = tmp_path / "commit" / store
         place.mkdir(parents=True)
         values = ", ".join(f"('{source}', 1, 'x')" for source in commits)
-        duckdb.sql(f"COPY (FROM (VALUES {values}) t(source, line_no, line)) TO '{place}/beef-0000.parquet' (FORMAT parquet)")
+        duckdb.sql(
+            f"COPY (FROM (VALUES {values}) t(source, line_no, line)) TO '{place}/beef-0000.parquet' (FORMAT parquet)"
+        )
     con = duckdb.connect()
     part_by_receipt(con, Ledger(shop.ledger.path), tmp_path / "commit")
     con.close()
