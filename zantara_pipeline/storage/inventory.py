@@ -90,7 +90,8 @@ STORES: tuple[Store, ...] = (
         holds="events that privacy.yaml exempts from consent, without ids of people, devices and sessions",
         owner=_PRIVACY,
         access="internal",
-        retention="unlimited: nothing removes it yet",
+        retention="as for accepted events: retention_days of the event and of its properties, where privacy.yaml "
+        "enforces it (tracking/lake_retention.py, `zantara plan retention`)",
         erasure=_NOBODY,
     ),
     Store(

@@ -1,5 +1,8 @@
 """Retention of accepted events: whole days go with their event's retention_days, single values with their property's.
 
+Exempt rows lie in a store of their own and follow the same days. What went from there is counted apart: no table is built
+from it, so staging has nothing to forget.
+
 A day is over when all of it is: its last moment and the days to keep lie before the clock of the run. A value that is
 over becomes null; its file is written again once.
 
@@ -16,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Literal
 
 import duckdb
 
@@ -30,6 +34,13 @@ from zantara_pipeline.tracking.retention_seen import Seen
 from zantara_pipeline.tracking.sql_checks import quote
 
 MEMORY = "300MB"
+StoreName = Literal["accepted", "exempt"]
+STORES: tuple[StoreName, ...] = ("accepted", "exempt")
+# Store -> the ledger's tables of removed rows and of removed values.
+_TABLES = {
+    "accepted": ("expired_rows", "expired_values"),
+    "exempt": ("expired_exempt_rows", "expired_exempt_values"),
+}
 # Partitions of one commit that nulls values: what it writes beside the lake has to fit on the disk.
 COMMIT_PARTITIONS = 100
 
@@ -42,6 +53,7 @@ class Partition:
     day: date
     folder: Path
     properties: tuple[str, ...] = ()
+    store: StoreName = "accepted"
 
     @property
     def name(self) -> str:
@@ -50,33 +62,36 @@ class Partition:
 
 @dataclass(frozen=True)
 class Removed:
-    """What went from the lake."""
+    """What went from one store of the lake, or from both."""
 
     days: int = 0
     rows: int = 0
     days_with_values: int = 0
 
+    def __add__(self, other: Removed) -> Removed:
+        return Removed(self.days + other.days, self.rows + other.rows, self.days_with_values + other.days_with_values)
 
-def days_over(home: Home, plan: TrackingPlan, as_of: datetime) -> list[Partition]:
-    """Days of the lake that are older than their event may be kept. Looks at names of folders only."""
+
+def days_over(home: Home, plan: TrackingPlan, as_of: datetime, store: StoreName = "accepted") -> list[Partition]:
+    """Days of a store that are older than their event may be kept. Looks at names of folders only."""
     return [
-        Partition(event.event, day, folder)
+        Partition(event.event, day, folder, store=store)
         for event in plan.events.values()
         if event.retention_days is not None
-        for day, folder in _days(home, event)
+        for day, folder in _days(home, event, store)
         if _over(day, event.retention_days, as_of)
     ]
 
 
-def values_over(home: Home, plan: TrackingPlan, as_of: datetime) -> list[Partition]:
+def values_over(home: Home, plan: TrackingPlan, as_of: datetime, store: StoreName = "accepted") -> list[Partition]:
     """Days that stay, but in which some properties are over; those where that was done already among them."""
     found = []
     for event in plan.events.values():
         kept = {name: prop.retention_days for name, prop in event.properties.items() if prop.retention_days}
-        for day, folder in _days(home, event) if kept else ():
+        for day, folder in _days(home, event, store) if kept else ():
             names = tuple(name for name, days in sorted(kept.items()) if _over(day, days, as_of))
             if names and not (event.retention_days and _over(day, event.retention_days, as_of)):
-                found.append(Partition(event.event, day, folder, names))
+                found.append(Partition(event.event, day, folder, names, store))
     return found
 
 
@@ -84,8 +99,11 @@ def enforce_lake(home: Home, ledger: Ledger, plan: TrackingPlan, as_of: datetime
     """Remove what is over at `as_of`. Killed, a commit is finished by the next ingest or never was."""
     con = open_engine(None, home, threads=1, memory_limit=MEMORY)
     try:
-        days, rows = _remove_days(con, home, ledger, days_over(home, plan, as_of), as_of)
-        return Removed(days, rows, _null_values(con, home, ledger, plan, as_of))
+        done = Removed()
+        for store in STORES:
+            days, rows = _remove_days(con, home, ledger, days_over(home, plan, as_of, store), as_of)
+            done += Removed(days, rows, _null_values(con, home, ledger, plan, as_of, store))
+        return done
     finally:
         con.close()
 
@@ -98,8 +116,9 @@ def rows_of(partitions: Sequence[Partition]) -> int:
     return sum(pq.read_metadata(path).num_rows for path in files)
 
 
-def _days(home: Home, event: EventPlan) -> Iterator[tuple[date, Path]]:
-    for folder in sorted((home.accepted / f"event={event.event}").glob("received_date=*")):
+def _days(home: Home, event: EventPlan, store: StoreName) -> Iterator[tuple[date, Path]]:
+    place = home.accepted if store == "accepted" else home.exempt
+    for folder in sorted((place / f"event={event.event}").glob("received_date=*")):
         if any(folder.glob("*.parquet")):
             yield date.fromisoformat(folder.name.partition("=")[2]), folder
 
@@ -125,7 +144,8 @@ def _remove_days(
     ]
     with ledger.transaction() as db:
         stage(db, expiry_id, [path.relative_to(home.lake).as_posix() for path in files])
-        db.executemany("INSERT OR REPLACE INTO expired_rows VALUES (?, ?, ?, ?, ?, ?)", counted)
+        table, _ = _TABLES[partitions[0].store]
+        db.executemany(f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?, ?, ?)", counted)
     move_in(home, ledger, expiry_id)
     return len(partitions), sum(row[-1] for row in counted)
 
@@ -136,14 +156,19 @@ def _commit_id(kind: str, home: Home, files: Sequence[Path]) -> str:
 
 
 def _null_values(
-    con: duckdb.DuckDBPyConnection, home: Home, ledger: Ledger, plan: TrackingPlan, as_of: datetime
+    con: duckdb.DuckDBPyConnection,
+    home: Home,
+    ledger: Ledger,
+    plan: TrackingPlan,
+    as_of: datetime,
+    store: StoreName,
 ) -> int:
     done = 0
     wanted = defaultdict(list)
-    for part in values_over(home, plan, as_of):
+    for part in values_over(home, plan, as_of, store):
         wanted[part.properties].append(part)
     for properties, parts in wanted.items():
-        seen = Seen(ledger, "accepted", ",".join(properties))
+        seen = Seen(ledger, store, ",".join(properties))
         new = [part for part in parts if not seen.nothing_due(part.name, part.folder, as_of)]
         for first in range(0, len(new), COMMIT_PARTITIONS):
             done += _null_in(con, home, ledger, plan, new[first : first + COMMIT_PARTITIONS], as_of)
@@ -177,7 +202,7 @@ def _null_in(
     with ledger.transaction() as db:
         stage(db, expiry_id, [path.relative_to(home.lake).as_posix() for path in todo])
         db.executemany(
-            "INSERT OR REPLACE INTO expired_values VALUES (?, ?, ?, ?, ?)",
+            f"INSERT OR REPLACE INTO {_TABLES[partitions[0].store][1]} VALUES (?, ?, ?, ?, ?)",
             [(expiry_id, utc_text(as_of), p.event, p.day.isoformat(), ",".join(p.properties)) for p in changed],
         )
     move_in(home, ledger, expiry_id)

@@ -4,6 +4,8 @@ Its time is its event's retention_days, or privacy.yaml's quarantine_expiry_days
 receipt (first_seen) on the clock of the run. A receipt that nobody can have known is not believed: where it is missing,
 or lies more than a day after the line was landed, the line was received when its landed file was (restricted.py).
 
+A property with fewer days than its event takes the whole line with it: see short_lived.py.
+
 Lines of files that the present run itself has taken stay until the next one, also when they are older: history that was
 landed under a wrong plan must be there to be replayed.
 
@@ -30,6 +32,7 @@ from zantara_pipeline.tracking.plan import TrackingPlan
 from zantara_pipeline.tracking.removal import files_with, read_quarantine, take_out
 from zantara_pipeline.tracking.restricted import received_of_commits
 from zantara_pipeline.tracking.retention_seen import Seen
+from zantara_pipeline.tracking.short_lived import short_lived
 from zantara_pipeline.tracking.sql_checks import quote
 
 MEMORY = "300MB"
@@ -102,13 +105,17 @@ def _days(plan: TrackingPlan) -> dict[str, int]:
 
 
 def _rules(plan: TrackingPlan) -> str:
-    return f"{_days(plan)} {plan.privacy.quarantine_expiry_days}"
+    rules = f"{_days(plan)} {plan.privacy.quarantine_expiry_days}"
+    names = short_lived(plan)
+    return f"{rules} {names}" if names else rules
 
 
 def _too_young(folder: Path, plan: TrackingPlan, as_of: datetime) -> bool:
     """Whether every line of a partition is younger than any time to keep. A day to come says nothing of its lines' age."""
     day = date.fromisoformat(folder.name.partition("=")[2])
-    shortest = min([plan.privacy.quarantine_expiry_days, *_days(plan).values()])
+    shortest = min(
+        [plan.privacy.quarantine_expiry_days, *_days(plan).values(), *(name.shortest for name in short_lived(plan))]
+    )
     return 0 <= (as_of.astimezone(UTC).date() - day).days < shortest
 
 
@@ -146,6 +153,9 @@ def _ends(plan: TrackingPlan) -> str:
     cases = "".join(f" WHEN {quote(name)} THEN {days}" for name, days in _days(plan).items())
     fallback = plan.privacy.quarantine_expiry_days
     kept = f"CASE event{cases} ELSE {fallback} END" if cases else str(fallback)
+    values = [name.days_sql() for name in short_lived(plan)]
+    if values:  # least() passes over nulls: names that a line does not carry
+        kept = f"least({', '.join([kept, *values])})"
     return f"(epoch_us({_RECEIPT}) + ({kept}) * {_DAY_US})"
 
 

@@ -14,6 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from zantara_pipeline.tracking.direct import has_direct
+from zantara_pipeline.tracking.key_names import shown_event_sql, shown_keys_sql
 from zantara_pipeline.tracking.payloads import Payloads
 from zantara_pipeline.tracking.plan import EventPlan, TrackingPlan
 from zantara_pipeline.tracking.shapes import ENVELOPE, declared_paths
@@ -29,8 +30,6 @@ from zantara_pipeline.tracking.verdict import (
     time_rules,
     typed_value,
 )
-
-_KEY_NAME = r"[A-Za-z_][A-Za-z0-9_.-]{0,63}"
 
 
 class Failures:
@@ -122,30 +121,32 @@ def _json_type(event: EventPlan, path: str) -> str:
 
 
 def _unknown_keys_sql(plan: TrackingPlan) -> str:
-    """SQL over failed rows: the names of undeclared keys per level, shortened to what cannot hold a personal value."""
+    """SQL over failed rows: the names of undeclared keys per level, as far as they may be shown (key_names.py)."""
     cases = " ".join(
         f"WHEN {quote(name)} THEN {sql_list(sorted(event.properties))}::VARCHAR[]"
         for name, event in plan.events.items()
     )
-    safe = f"CASE WHEN regexp_full_match(k, '{_KEY_NAME}') THEN k ELSE '(unreadable name)' END"
-    return f"""
-        SELECT row_id,
-            list_transform(list_filter(json_keys(line), lambda k: NOT list_contains({sql_list(ENVELOPE)}, k)), lambda k: {safe}) AS top,
-            list_transform(list_filter(json_keys(line, '$.properties'),
-                lambda k: NOT list_contains(CASE event {cases} ELSE []::VARCHAR[] END, k)), lambda k: {safe}) AS inner_keys
-        FROM failing
-    """
+    top = f"list_filter(json_keys(line), lambda k: NOT list_contains({sql_list(ENVELOPE)}, k))"
+    declared = f"CASE event {cases} ELSE []::VARCHAR[] END" if cases else "[]::VARCHAR[]"
+    inner = f"list_filter(json_keys(line, '$.properties'), lambda k: NOT list_contains({declared}, k))"
+    return f"SELECT row_id, {shown_keys_sql(top)} AS top, {shown_keys_sql(inner)} AS inner_keys FROM failing"
 
 
 def _quarantined_sql(plan: TrackingPlan) -> str:
     """The failing rows as the quarantine's columns, with all reasons (unknown keys by name)."""
     versions = "".join(f" WHEN {quote(name)} THEN {quote(event.version)}" for name, event in plan.events.items())
     return _QUARANTINE_SQL.format(
-        name=_EVENT_NAME,
+        name=_event_name(plan),
         shape=_shape(plan),
         reasons=_named_unknown_keys(),
         versions=f"CASE p.event{versions} END" if versions else "NULL",
     )
+
+
+def _event_name(plan: TrackingPlan) -> str:
+    """An event that nobody declared is named by its sender: the name may be a value."""
+    declared = sql_list(sorted(plan.events))
+    return f"CASE WHEN list_contains({declared}::VARCHAR[], p.event) THEN p.event ELSE {shown_event_sql('p.event')} END"
 
 
 def _shape(plan: TrackingPlan) -> str:
@@ -207,17 +208,15 @@ _FAILED_SQL = """
     FROM joined
 """
 
-# The name of an event that nobody declared is a value of its sender: it is repeated only where it looks like a name.
-_EVENT_NAME = "CASE WHEN regexp_full_match(p.event, '[A-Za-z][A-Za-z0-9_ -]{0,39}') THEN p.event END"
-
 _QUARANTINE_SQL = f"""
     WITH named AS (
-        SELECT f.row_id, {{reasons}}::{REASON_TYPE} AS reasons FROM failed f JOIN unknown_keys u USING (row_id)
+        SELECT f.row_id, {{reasons}}::{REASON_TYPE} AS reasons, {{name}} AS event
+        FROM failed f JOIN unknown_keys u USING (row_id) JOIN failing p USING (row_id)
     )
-    SELECT p.event_id, {{name}} AS event, CASE WHEN NOT p.exempt THEN coalesce(a.payload_raw, rtrim(p.line, chr(10) || chr(13))) END AS payload_raw,
+    SELECT p.event_id, n.event, CASE WHEN NOT p.exempt THEN coalesce(a.payload_raw, rtrim(p.line, chr(10) || chr(13))) END AS payload_raw,
         CASE WHEN p.exempt THEN {{shape}} END AS shape, s.source, p.file_no, p.line_no,
         {{versions}} AS plan_version, n.reasons,
-        md5(coalesce(p.event, '') || list_aggregate(list_sort(list_transform(n.reasons, lambda r: r.code || r.path)), 'string_agg', ' ')) AS fingerprint,
+        md5(coalesce(n.event, '') || list_aggregate(list_sort(list_transform(n.reasons, lambda r: r.code || r.path)), 'string_agg', ' ')) AS fingerprint,
         coalesce(p.received_at, p.stated_received_at) AS first_seen, coalesce(a.attempts, 0)::INTEGER + 1 AS attempts, 'open' AS status,
         coalesce(p.received_at::DATE, p.stated_received_at::DATE, DATE '1970-01-01') AS received_date
     FROM failing p JOIN named n USING (row_id) JOIN sources s USING (file_no) LEFT JOIN earlier_attempts a USING (row_id)

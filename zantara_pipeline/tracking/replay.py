@@ -35,6 +35,7 @@ from zantara_pipeline.tracking.direct import remember_keys
 from zantara_pipeline.tracking.fixes import Fixes
 from zantara_pipeline.tracking.reader import BATCH_SCHEMA
 from zantara_pipeline.tracking.removal import files_with, read_quarantine, take_out, write_rest
+from zantara_pipeline.tracking.restricted import part_by_receipt
 from zantara_pipeline.tracking.sql_checks import quote
 from zantara_pipeline.tracking.verdict import Rules
 
@@ -272,6 +273,7 @@ class _Replay:
 
     def commit(self, result: Replayed) -> None:
         write_rest(self.con, self.home, self.folder, self.files, self.chosen)
+        part_by_receipt(self.con, self.ledger, self.folder)
         before, after = self._reasons(self._old(), self.chosen), _Reasons()
         if self._failed_again():
             after = self._reasons(self._again(), "filename NOT LIKE '%-rest-%'")

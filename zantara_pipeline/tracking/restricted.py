@@ -3,8 +3,11 @@
 A line that could not be parsed states no consent, and some say of it what nobody can read. They are kept only as long as
 somebody may repair their sender.
 
-Belongs here: how old a stored file is, and removing it. Does not belong here: writing the store (ingest.py), the number
-of days (contracts/privacy.yaml).
+A file's name says which commit received its lines. A replay brings lines of many receipts at once: they are parted, so
+that each expires when it would have, had it come there at first.
+
+Belongs here: how old a stored file is, naming it so, and removing it. Does not belong here: writing the store (batch.py),
+the number of days (contracts/privacy.yaml).
 """
 
 from __future__ import annotations
@@ -12,8 +15,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import duckdb
+
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
+from zantara_pipeline.tracking.sql_checks import quote
 
 STORES = ("unparsable", "consent_unreadable")
 
@@ -44,8 +50,28 @@ def purge_restricted(home: Home, as_of: datetime, days: int) -> int:
 
 
 def _commit(path: Path) -> str:
-    """Files are named <commit>-<part>.parquet."""
-    return path.stem.rpartition("-")[0]
+    """Files are named <commit that received the lines>-<part>.parquet, or <that commit>-<replay>-<part>.parquet."""
+    return path.stem.partition("-")[0]
+
+
+def part_by_receipt(con: duckdb.DuckDBPyConnection, ledger: Ledger, folder: Path) -> None:
+    """Below the folder of a replay's commit: lines for the restricted stores in one file for each commit that received them.
+
+    Done before the commit is staged: killed, nothing of it counts.
+    """
+    paths = [path for store in STORES for path in sorted((folder / store).glob("*.parquet"))]
+    if not paths:
+        return
+    with ledger.read() as db:
+        taken_by = dict(db.execute("SELECT source, commit_id FROM ingested_files").fetchall())
+    for path in paths:
+        lines = f"read_parquet({quote(str(path))}, hive_partitioning = false)"
+        sources = [row[0] for row in con.execute(f"SELECT DISTINCT source FROM {lines} ORDER BY 1").fetchall()]
+        for commit in sorted({taken_by[source] for source in sources}):
+            names = ", ".join(quote(source) for source in sources if taken_by[source] == commit)
+            target = quote(str(path.with_name(f"{commit}-{path.name}")))
+            con.execute(f"COPY (FROM {lines} WHERE source IN ({names})) TO {target} (FORMAT parquet)")
+        path.unlink()
 
 
 def received_of_commits(ledger: Ledger) -> dict[str, datetime]:

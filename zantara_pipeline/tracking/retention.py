@@ -2,7 +2,7 @@
 
 privacy.yaml says for each store whether retention is enforced (docs/decisions/0015-retention.md).
 
-Belongs here: the two stores together, and the report. Does not belong here: how each is done (quarantine_expiry.py,
+Belongs here: the stores together, and the report. Does not belong here: how each is done (quarantine_expiry.py,
 lake_retention.py), lines that are no JSON (restricted.py).
 """
 
@@ -15,7 +15,15 @@ from datetime import date, datetime
 
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
-from zantara_pipeline.tracking.lake_retention import Removed, days_over, enforce_lake, rows_of, values_over
+from zantara_pipeline.tracking.lake_retention import (
+    STORES,
+    Removed,
+    StoreName,
+    days_over,
+    enforce_lake,
+    rows_of,
+    values_over,
+)
 from zantara_pipeline.tracking.plan import TrackingPlan
 from zantara_pipeline.tracking.quarantine_expiry import Expired, expire_quarantine, overdue_lines
 
@@ -58,7 +66,7 @@ def enforce(home: Home, ledger: Ledger, plan: TrackingPlan, as_of: datetime, tak
     if wanted.accepted.enforce:
         removed = enforce_lake(home, ledger, plan, as_of)
     else:
-        kept = len(days_over(home, plan, as_of))
+        kept = sum(len(days_over(home, plan, as_of, store)) for store in STORES)
     return Enforced(expired, removed, kept)
 
 
@@ -83,23 +91,25 @@ def overdue(home: Home, ledger: Ledger, plan: TrackingPlan, as_of: datetime) -> 
     lines = overdue_lines(home, ledger, plan, as_of)
     if lines:
         found.append(Overdue("quarantine", None, wanted.quarantine.enforce, lines, 0, None, None, {}))
-    whole, values = days_over(home, plan, as_of), values_over(home, plan, as_of)
+    for store in STORES:
+        found += _overdue_days(home, plan, as_of, store)
+    return found
+
+
+def _overdue_days(home: Home, plan: TrackingPlan, as_of: datetime, store: StoreName) -> Iterator[Overdue]:
+    """Exempt rows are accepted rows: one switch for both."""
+    whole, values = days_over(home, plan, as_of, store), values_over(home, plan, as_of, store)
     for event in sorted({part.event for part in [*whole, *values]}):
         parts = [part for part in whole if part.event == event]
         days = [part.day for part in parts]
         properties = Counter(name for part in values if part.event == event for name in part.properties)
-        first, last = min(days, default=None), max(days, default=None)
-        rows = rows_of(parts)
-        found.append(
-            Overdue(
-                "accepted",
-                event,
-                wanted.accepted.enforce,
-                rows,
-                len(days),
-                first,
-                last,
-                dict(sorted(properties.items())),
-            )
+        yield Overdue(
+            store,
+            event,
+            plan.privacy.retention.accepted.enforce,
+            rows_of(parts),
+            len(days),
+            min(days, default=None),
+            max(days, default=None),
+            dict(sorted(properties.items())),
         )
-    return found

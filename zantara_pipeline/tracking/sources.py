@@ -42,6 +42,10 @@ _LEDGER_COLUMNS = {
         "expiry_id": "VARCHAR", "as_of": "VARCHAR", "event": "VARCHAR", "received_date": "VARCHAR", "source": "VARCHAR",
         "rows": "BIGINT",
     },
+    "expired_exempt_rows": {
+        "expiry_id": "VARCHAR", "as_of": "VARCHAR", "event": "VARCHAR", "received_date": "VARCHAR", "source": "VARCHAR",
+        "rows": "BIGINT",
+    },
     "expired_values": {"expiry_id": "VARCHAR", "event": "VARCHAR", "received_date": "VARCHAR"},
 }  # fmt: skip
 

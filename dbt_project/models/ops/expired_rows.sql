@@ -22,3 +22,16 @@ select
     max(cast(as_of as timestamp with time zone)) as expired_at
 from {{ source('state', 'expired_rows') }}
 group by event
+
+union all
+
+select
+    'exempt' as store,
+    event,
+    cast(null as varchar) as reasons,
+    sum(rows) as rows,
+    min(cast(received_date as date)) as first_received_date,
+    max(cast(received_date as date)) as last_received_date,
+    max(cast(as_of as timestamp with time zone)) as expired_at
+from {{ source('state', 'expired_exempt_rows') }}
+group by event

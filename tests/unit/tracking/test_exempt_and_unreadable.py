@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,10 +15,15 @@ from event_lines import PLAN, RULES, Shop, event
 
 from zantara_pipeline.contracts_io import PACKAGED
 from zantara_pipeline.errors import InputError
-from zantara_pipeline.tracking.plan import Exemption, PrivacyContract, TrackingPlan, load_plan
+from zantara_pipeline.storage.ledger import Ledger
+from zantara_pipeline.tracking import commits, lake_retention
+from zantara_pipeline.tracking.lake_retention import Removed, enforce_lake
+from zantara_pipeline.tracking.plan import Enforced, Exemption, PrivacyContract, Retention, TrackingPlan, load_plan
 from zantara_pipeline.tracking.quarantine import detail, kinds
 from zantara_pipeline.tracking.replay import replay
 from zantara_pipeline.tracking.restricted import purge_restricted
+from zantara_pipeline.tracking.retention import enforce, overdue
+from zantara_pipeline.tracking.sources import prepare
 
 RULE = Exemption(event="page_timing", countries=("FR",), legal_reference="a guideline")
 EXEMPTING = replace(RULES, plan=TrackingPlan(PLAN.events, PLAN.privacy.model_copy(update={"exemptions": (RULE,)})))
@@ -256,3 +262,114 @@ def test_a_replayed_line_that_is_exempt_now_is_counted_as_exempt(shop: Shop) -> 
     assert replay(shop.home, shop.ledger, replace(EXEMPTING, plan=plan)).accepted == 1
     assert shop.query("SELECT accepted, exempt, quarantined FROM ingested_files") == [(1, 1, 0)]
     assert [row["load_ms"] for row in stored(shop, shop.home.exempt)] == ["fast"]
+
+
+# Retention of exempt rows
+
+DAY = timedelta(days=1)
+FIRST = datetime(2026, 3, 1, 12, tzinfo=UTC)
+MIDNIGHT = datetime(2026, 3, 2, tzinfo=UTC)
+
+
+def keeping(days: int, values: int | None = None, *, enforced: bool = True) -> TrackingPlan:
+    """The exempting plan with retention_days of page_timing, and of the property that it may do without."""
+    timed = PLAN.events["page_timing"]
+    changes = {"retention_days": values, "required": False, "nullable": True}
+    load_ms = timed.properties["load_ms"].model_copy(update=changes)
+    timed = timed.model_copy(update={"retention_days": days, "properties": timed.properties | {"load_ms": load_ms}})
+    wanted = Retention(quarantine=Enforced(enforce=True), accepted=Enforced(enforce=enforced))
+    privacy = EXEMPTING.plan.privacy.model_copy(update={"retention": wanted})
+    return TrackingPlan(PLAN.events | {"page_timing": timed}, privacy)
+
+
+def timed_on(*days: int) -> list[dict[str, Any]]:
+    """An exempt line and one with consent on each of these days."""
+    found = []
+    for day in days:
+        when = f"{FIRST + day * DAY:%Y-%m-%dT%H:%M:%SZ}"
+        for user, consent in (("u-unasked", ...), ("u-asked", {"analytics": True})):
+            found.append(timing(consent, event_id=f"{day}-{user}", user_id=user, timestamp=when, received_at=when))
+    return found
+
+
+def exempt_days(shop: Shop) -> list[str]:
+    return sorted(path.parent.name.partition("=")[2] for path in shop.home.exempt.glob("*/*/*.parquet"))
+
+
+def test_exempt_days_go_with_those_of_the_lake_one_by_one(shop: Shop) -> None:
+    landed(shop, *timed_on(0, 1, 5))
+    plan = keeping(10)
+    assert enforce_lake(shop.home, shop.ledger, plan, MIDNIGHT + 10 * DAY - timedelta(seconds=1)) == Removed()
+    assert enforce_lake(shop.home, shop.ledger, plan, MIDNIGHT + 10 * DAY) == Removed(days=2, rows=2)
+    assert exempt_days(shop) == ["2026-03-02", "2026-03-06"]
+    assert not (shop.home.exempt / "event=page_timing" / "received_date=2026-03-01").exists()
+    assert enforce_lake(shop.home, shop.ledger, plan, MIDNIGHT + 99 * DAY) == Removed(days=4, rows=4)
+    assert enforce_lake(shop.home, shop.ledger, plan, MIDNIGHT + 99 * DAY) == Removed()
+    assert exempt_days(shop) == [] and shop.accepted() == []
+    for table in ("expired_rows", "expired_exempt_rows"):
+        rows = shop.query(f"SELECT event, received_date, rows FROM {table} ORDER BY 2")
+        assert rows == [("page_timing", f"2026-03-0{day}", 1) for day in (1, 2, 6)]
+
+
+def test_exempt_days_over_their_time_are_told_and_kept_until_somebody_decides(shop: Shop) -> None:
+    landed(shop, *timed_on(0, 1, 5))
+    for enforced in (False, True):
+        told = overdue(shop.home, shop.ledger, keeping(10, enforced=enforced), MIDNIGHT + 11 * DAY)
+        assert [(part.store, part.event, part.enforced, part.rows, part.days) for part in told] == [
+            ("accepted", "page_timing", enforced, 2, 2), ("exempt", "page_timing", enforced, 2, 2),
+        ]  # fmt: skip
+    done = enforce(shop.home, shop.ledger, keeping(10, enforced=False), MIDNIGHT + 11 * DAY, datetime.now(UTC))
+    assert (done.days_kept, len(exempt_days(shop))) == (4, 3)
+    assert shop.query("SELECT * FROM expired_exempt_rows") == []
+
+
+def test_exempt_values_become_null_after_their_own_days(shop: Shop) -> None:
+    landed(shop, *timed_on(0, 5))
+    assert enforce_lake(shop.home, shop.ledger, keeping(100, 3), MIDNIGHT + 4 * DAY) == Removed(days_with_values=2)
+    rows = stored(shop, shop.home.exempt)
+    assert [(f"{row['received_at']:%d}", str(row["load_ms"])) for row in rows] == [("01", "nan"), ("06", "12.5")]
+    assert enforce_lake(shop.home, shop.ledger, keeping(100, 3), MIDNIGHT + 4 * DAY) == Removed()
+
+
+def test_staging_forgets_no_day_because_exempt_rows_of_it_went(shop: Shop) -> None:
+    """Only the exempt store holds an old day: accepted rows of that event and day would have to stay in every table."""
+    landed(shop, *timed_on(0)[:1], *timed_on(50))
+    enforce_lake(shop.home, shop.ledger, keeping(10, 5), MIDNIGHT + 20 * DAY)
+    con = duckdb.connect()
+    prepare(con, shop.home, shop.ledger, keeping(10), build="b", as_of=FIRST + 50 * DAY, max_lateness_days=30)
+    assert con.execute("FROM state.removed_partitions").fetchall() == []
+    assert con.execute("SELECT event, rows FROM state.expired_exempt_rows").fetchall() == [("page_timing", 1)]
+    con.close()
+
+
+@pytest.mark.parametrize("moment", ["stage", "move_in", "moving"])
+@pytest.mark.parametrize("nth", [1, 2])
+def test_a_killed_retention_of_exempt_rows_is_finished_or_never_was(
+    shop: Shop, moment: str, nth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    landed(shop, *[line for line in timed_on(0, 20) if line.get("consent") is None])
+    plan, as_of = keeping(15, 3), MIDNIGHT + 30 * DAY
+    where: tuple[Any, str] = (commits, "_remove_if_empty") if moment == "moving" else (lake_retention, moment)
+
+    class Killed(BaseException):
+        pass
+
+    def dying(real: Callable[..., Any], calls: list[int]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            calls.append(1)
+            if len(calls) == nth:
+                raise Killed
+            return real(*arguments)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*where, dying(getattr(*where), []))
+        with pytest.raises(Killed):
+            enforce_lake(shop.home, shop.ledger, plan, as_of)
+    again = Ledger(shop.ledger.path)
+    commits.recover(shop.home, again)
+    enforce_lake(shop.home, again, plan, as_of)
+    assert exempt_days(shop) == ["2026-03-21"] and str(stored(shop, shop.home.exempt)[0]["load_ms"]) == "nan"
+    assert shop.query("SELECT received_date, rows FROM expired_exempt_rows") == [("2026-03-01", 1)]
+    assert shop.query("SELECT received_date, properties FROM expired_exempt_values") == [("2026-03-21", "load_ms")]

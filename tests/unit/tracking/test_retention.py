@@ -206,6 +206,107 @@ def test_what_is_left_can_still_be_replayed(shop: Shop, tmp_path: Path) -> None:
     assert rows == parts == 2
 
 
+# Values of a property with days of its own, in quarantine
+
+# Two ways to write one line: what a quarantined line carries has to be seen whichever way its sender got it wrong.
+CARRYING = {
+    "as declared": wrong() | {"properties": {"product_id": "p", "colour": 1, "brand": "Acme"}},
+    "in capitals": event("product_view", {"product_id": "p", "Brand": "Acme"}),
+    "with a hyphen": event("product_view", {"product_id": "p", "br-and": "Acme"}),
+    "one level too high": event("product_view", brand="Acme"),
+    "deeper": event("product_view", {"product_id": {"of": [{"brand": "Acme"}]}}),
+    "a text of JSON": event("product_view", properties='{"brand": "Acme"}'),
+    "a list": event("product_view", properties=["Acme"]),
+    "another event": event("purchase", {"product_id": "p", "brand": "Acme"}),
+    "an event nobody declared": event("wish", {"brand": "Acme"}),
+}
+ESCAPED = (
+    r'{"event_id":"%s","event":"product_view","timestamp":"%s","received_at":"%s","user_id":"u-1",'
+    r'"properties":{"product_id":"p","colour":1,"br\u0061nd":"Acme"},"consent":{"analytics":true}}'
+)
+
+
+def brand_kept(days: int) -> TrackingPlan:
+    """brand is kept for some days in product_view, and declared by no other event; lines for 30 and more."""
+    plan = kept(product_view=30, purchase=30)
+    view = plan.events["product_view"]
+    brand = view.properties["brand"].model_copy(update={"retention_days": days})
+    events = {
+        name: planned.model_copy(update={"properties": {k: v for k, v in planned.properties.items() if k != "brand"}})
+        for name, planned in plan.events.items()
+    }
+    events["product_view"] = view.model_copy(update={"properties": view.properties | {"brand": brand}})
+    return TrackingPlan(events, plan.privacy)
+
+
+def test_a_line_goes_no_later_than_the_shortest_lived_property_that_it_carries(tmp_path: Path) -> None:
+    shop = Shop(tmp_path / "home", replace(RULES, plan=brand_kept(5)))
+    when = "2019-06-01T12:00:00Z"
+    carrying = [at(0, line) | {"event_id": f"carries {name}"} for name, line in CARRYING.items()]
+    others = [
+        at(0, event("product_view", {"product_id": "p", "colour": "brand"})) | {"event_id": "a value"},
+        at(0, event("product_view", {"product_id": "p", "brand_new": "x", "über": "\u00fc"})) | {"event_id": "longer"},
+        at(0, event("purchase", {"product_id": "p", "colour": 1})) | {"event_id": "none"},
+    ]
+    shop.land("a.jsonl", [*carrying, ESCAPED % ("carries escaped", when, when), *others])
+    shop.ingest()
+    assert len(left(shop)) == len(CARRYING) + 4
+    plan = brand_kept(5)
+    assert expire_quarantine(shop.home, shop.ledger, plan, FIRST + 5 * DAY) == Expired()
+    late = FIRST + 5 * DAY + timedelta(seconds=1)
+    [told] = overdue(shop.home, shop.ledger, plan, late)
+    assert (told.store, told.rows) == ("quarantine", len(CARRYING) + 1)
+    assert expire_quarantine(shop.home, shop.ledger, plan, late) == Expired(len(CARRYING) + 1)
+    assert left(shop) == {"a value", "longer", "none"}
+    assert "Acme" not in str(shop.quarantined())
+    assert expire_quarantine(shop.home, shop.ledger, plan, FIRST + 31 * DAY) == Expired(3)
+
+
+def test_an_event_that_declares_the_name_itself_keeps_its_own_days(shop: Shop) -> None:
+    plan = brand_kept(5)
+    brand = plan.events["product_view"].properties["brand"].model_copy(update={"retention_days": None})
+    bought = plan.events["purchase"]
+    bought = bought.model_copy(update={"properties": bought.properties | {"brand": brand}})
+    plan = TrackingPlan(plan.events | {"purchase": bought}, plan.privacy)
+    shop.land("a.jsonl", [at(0, event(name, {"brand": "Acme"})) for name in ("purchase", "product_view", "wish")])
+    shop.ingest()
+    assert expire_quarantine(shop.home, shop.ledger, plan, FIRST + 6 * DAY) == Expired(2)
+    assert left(shop) == {"purchase-0-0"}
+
+
+def test_days_given_to_a_property_later_count_for_lines_that_were_seen(shop: Shop) -> None:
+    """A partition in which nothing was due is opened again when the rules changed."""
+    shop.land("a.jsonl", [at(0, CARRYING["as declared"])])
+    shop.ingest()
+    assert expire_quarantine(shop.home, shop.ledger, kept(product_view=30), FIRST + 25 * DAY) == Expired()
+    assert expire_quarantine(shop.home, shop.ledger, brand_kept(5), FIRST + 25 * DAY) == Expired(1)
+
+
+def test_a_replay_after_the_days_of_a_property_brings_none_of_its_values_back(shop: Shop, tmp_path: Path) -> None:
+    """The same lines, mended and replayed before and after: what is left of brand is what the lake would have left."""
+    lines = [at(0, CARRYING["as declared"]), at(0, wrong(), "plain")]
+    entry = yaml.safe_load((PACKAGED / "tracking_plan" / "product_view.yaml").read_text())
+    entry["properties"]["colour"] = {"type": "string"}
+    entry["properties"]["brand"]["retention_days"] = 5
+    (tmp_path / "tracking_plan").mkdir()
+    (tmp_path / "tracking_plan" / "product_view.yaml").write_text(yaml.safe_dump(entry))
+    mended = load_plan([PACKAGED, tmp_path])
+    lines[0]["properties"]["colour"] = "red"
+    shop.land("a.jsonl", lines)
+    shop.ingest()
+    expire_quarantine(shop.home, shop.ledger, mended, FIRST + 6 * DAY)
+    done = replay(shop.home, shop.ledger, replace(RULES, plan=mended))
+    assert (done.rows, done.accepted) == (1, 1)
+    assert [row["brand"] for row in shop.accepted()] == [None]
+    assert shop.query("SELECT rows FROM expired_lines") == [(1,)]
+    early = Shop(tmp_path / "early")
+    early.land("a.jsonl", lines)
+    early.ingest()
+    assert replay(early.home, early.ledger, replace(RULES, plan=mended)).accepted == 2
+    enforce_lake(early.home, early.ledger, mended, FIRST + 7 * DAY)
+    assert [row["brand"] for row in early.accepted()] == [None, None]
+
+
 # Accepted
 
 
