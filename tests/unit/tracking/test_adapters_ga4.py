@@ -33,7 +33,8 @@ def test_a_view_of_one_item_arrives_whole() -> None:
         "session_id": "123.456.1772357000",
         "properties": {"currency": "EUR", "product_id": "p-1", "category": "audio", "price": 19.90},
         "context": {"platform": "web", "country": "Germany"},
-        "consent": {"analytics": True},
+        # its ads_storage is said, and the packaged contract does not know what that stands for
+        "consent": {"analytics": True, "personalization": "unreadable"},
     }
 
 
@@ -57,17 +58,27 @@ def test_each_kind_of_value_is_read() -> None:
 def test_yes_and_no_are_answers_and_unset_is_none() -> None:
     answers = [
         adapt("ga4", row(privacy_info={"analytics_storage": said}))[0].get("consent")
-        for said in ("Yes", "No", "Unset", "yes", None)
+        for said in ("Yes", "No", "Unset", None, "yes", True)
     ]
-    assert answers == [{"analytics": True}, {"analytics": False}, None, None, None]
+    unreadable = {"analytics": "unreadable"}
+    assert answers == [{"analytics": True}, {"analytics": False}, None, None, unreadable, unreadable]
 
 
 def test_consent_to_advertising_is_no_consent_to_personalization_unless_declared() -> None:
     whole = row(privacy_info={"analytics_storage": "Yes", "ads_storage": "Yes"})
-    assert adapt("ga4", whole)[0]["consent"] == {"analytics": True}
+    assert adapt("ga4", whole)[0]["consent"] == {"analytics": True, "personalization": "unreadable"}
+    assert unmapped("ga4", whole) == {"privacy_info.ads_storage": 1}
+    nothing = declared("ga4", consent={"analytics_storage": ["analytics"], "ads_storage": []})
+    assert adapt("ga4", whole, contract=nothing)[0]["consent"] == {"analytics": True}
     both = {"analytics_storage": ["analytics"], "ads_storage": ["personalization"]}
     found = adapt("ga4", whole, contract=declared("ga4", consent=both))
     assert found[0]["consent"] == {"analytics": True, "personalization": True}
+
+
+def test_measuring_without_cookies_is_no_answer_of_a_person() -> None:
+    whole = row(privacy_info={"analytics_storage": "Unset", "uses_transient_token": "Yes"})
+    assert "consent" not in adapt("ga4", whole)[0]
+    assert unmapped("ga4", whole) == {"privacy_info.uses_transient_token": 1}
 
 
 def test_several_items_have_no_place_in_one_event() -> None:

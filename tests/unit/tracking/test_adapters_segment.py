@@ -71,8 +71,10 @@ def test_a_name_that_nobody_declared_becomes_snake_case(theirs: str, ours: str) 
     assert adapt("segment", message(event=theirs))[0]["event"] == ours
 
 
-def test_a_category_named_like_a_purpose_needs_no_mapping_and_any_other_says_nothing() -> None:
-    assert consent_of(preferences(analytics=True, Analytics=False, Advertising=True)) == {"analytics": True}
+def test_a_category_named_like_a_purpose_needs_no_mapping_and_any_other_leaves_the_rest_unreadable() -> None:
+    open_question = {"analytics": True, "personalization": "unreadable"}
+    assert consent_of(preferences(analytics=True, Analytics=False, Advertising=True)) == open_question
+    assert consent_of(preferences(analytics=True, Advertising=None)) == {"analytics": True}
     found = unmapped("segment", message(context=preferences(Advertising=True)))
     assert found == {"context.consent.Advertising": 1}
 
@@ -81,8 +83,15 @@ def test_a_mapped_category_stands_for_its_purposes() -> None:
     rules = {"consent": {"C1": ("analytics", "personalization"), "C2": ("personalization",)}}
     assert consent_of(preferences(C1=True, C2=True), **rules) == {"analytics": True, "personalization": True}
     assert consent_of(preferences(C1=True, C2=False), **rules) == {"analytics": True, "personalization": False}
-    # of two categories one is silent: nobody granted the purpose
-    assert consent_of(preferences(C1=True), **rules) == {"analytics": True}
+    # of two categories one is silent: nobody granted the purpose, and yet the person was asked
+    assert consent_of(preferences(C1=True), **rules) == {"analytics": True, "personalization": "unreadable"}
+
+
+def test_a_category_that_stands_for_nothing_leaves_nothing_open() -> None:
+    rules = {"consent": {"Necessary": ()}}
+    assert consent_of(preferences(Necessary=True), **rules) is None
+    found = unmapped("segment", message(context=preferences(Necessary=True)), contract=declared("segment", **rules))
+    assert found == {}
 
 
 def test_a_purpose_denied_by_its_own_name_stays_denied_whatever_a_category_grants() -> None:
@@ -90,13 +99,49 @@ def test_a_purpose_denied_by_its_own_name_stays_denied_whatever_a_category_grant
     assert consent_of(preferences(C1=True, analytics=False), **rules) == {"analytics": False}
 
 
-@pytest.mark.parametrize("answer", ["true", 1, None, {}, [True], "yes"])
-def test_an_answer_that_is_neither_true_nor_false_is_none(answer: Any) -> None:
-    assert consent_of(preferences(analytics=answer)) is None
+@pytest.mark.parametrize("answer", ["true", 1, {}, [True], "yes", ""])
+def test_an_answer_that_is_neither_true_nor_false_is_unreadable(answer: Any) -> None:
+    assert consent_of(preferences(analytics=answer)) == {"analytics": "unreadable"}
+    assert consent_of(preferences(analytics=answer, personalization=False)) == {
+        "analytics": "unreadable",
+        "personalization": False,
+    }
 
 
 @pytest.mark.parametrize(
-    "context", [{}, {"consent": None}, {"consent": {}}, {"consent": {"categoryPreferences": [True]}}]
+    "context",
+    [
+        {"consent": {"categoryPreferences": [True]}},
+        {"consent": {"analytics": False}},
+        {"consent": "all"},
+        {"consentManagement": ["analytics"]},
+        {"consentManagement": {"deniedConsentIds": "analytics"}},
+        {"consentManagement": {"allowedConsentIds": [{"id": "analytics"}]}},
+        {"consentManagement": {"denied": ["analytics"]}},
+    ],
+)
+def test_consent_of_another_shape_grants_nothing_and_is_named(context: dict[str, Any]) -> None:
+    assert consent_of(context) == {"analytics": "unreadable", "personalization": "unreadable"}
+    # what cannot be read may deny what another part grants; what is plainly denied stays denied
+    granted = {"consent": {"categoryPreferences": {"analytics": True}}} if "consentManagement" in context else {
+        "consentManagement": {"allowedConsentIds": ["analytics"]}
+    }  # fmt: skip
+    assert consent_of(context | granted) == {"analytics": "unreadable", "personalization": "unreadable"}
+    (name,) = context
+    assert unmapped("segment", message(context=context)) == {f"context.{name}": 1}
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        {},
+        {"consent": None},
+        {"consent": {}},
+        {"consent": {"categoryPreferences": {}}},
+        {"consent": {"categoryPreferences": {"analytics": None, "Advertising": None}}},
+        {"consentManagement": {"allowedConsentIds": [], "deniedConsentIds": [], "provider": "x"}},
+        {"consentManagement": {"provider": "x", "resolutionStrategy": "and"}},
+    ],
 )
 def test_absent_consent_stays_absent(context: dict[str, Any]) -> None:
     assert consent_of(context) is None
@@ -116,12 +161,12 @@ def test_rudderstack_names_what_is_allowed_and_denied_wins() -> None:
     assert consent_of(denied | preferences(analytics="yes")) == {"analytics": False}
 
 
-def test_a_key_that_stands_twice_leaves_no_consent() -> None:
+def test_a_key_that_stands_twice_leaves_consent_unreadable() -> None:
     line = (
         '{"type":"track","event":"Product Viewed","messageId":"m-1","context":{"consent":{"categoryPreferences":{"analytics":false}}},'
         '"context":{"consent":{"categoryPreferences":{"analytics":true}}}}'
     )
-    assert "consent" not in adapt("segment", line)[0]
+    assert adapt("segment", line)[0]["consent"] == {"analytics": "unreadable", "personalization": "unreadable"}
 
 
 def test_properties_are_renamed_as_declared_and_a_name_that_is_there_already_stays() -> None:

@@ -118,15 +118,49 @@ def test_a_refusal_denies_every_purpose_whatever_scopes_it_lists(kind: str) -> N
 
 
 @pytest.mark.parametrize("stated", [scopes("analytics", kind="implicit_consent"), scopes("analytics", kind="pending"),
-                                    scopes("analytics", basis="legitimate_interests"), ("consent_preferences", "analytics")])  # fmt: skip
+                                    scopes("analytics", basis="legitimate_interests"), ("consent_preferences", {}),
+                                    ("consent_preferences", None), ("consent_preferences", {"eventType": "pending"})])  # fmt: skip
 def test_what_is_no_choice_of_the_person_is_no_consent(stated: tuple[str, Any]) -> None:
     assert consent_of(stated) is None
+
+
+UNREADABLE = {"analytics": "unreadable", "personalization": "unreadable"}
+
+
+@pytest.mark.parametrize("stated", [scopes("analytics", kind="allowed"), scopes("analytics", basis="?"),
+                                    ("consent_preferences", {"eventType": "allow_all", "basisForProcessing": "consent"}),
+                                    ("consent_preferences", "analytics"), ("consent_preferences", ["analytics"]),
+                                    ("consent_preferences", {"consentScopes": ["analytics"]}),
+                                    scopes("analytics", 1)])  # type: ignore[arg-type]  # fmt: skip
+def test_a_choice_that_cannot_be_read_grants_nothing(stated: tuple[str, Any]) -> None:
+    assert consent_of(stated) == UNREADABLE
+    # it may deny what another entity grants; a plain refusal beside it stays one
+    assert consent_of(stated, scopes("analytics", "personalization")) == UNREADABLE
+    assert consent_of(stated, scopes(kind="deny_all")) == {"analytics": False, "personalization": False}
+
+
+def test_a_refusal_needs_no_scopes() -> None:
+    assert consent_of(("consent_preferences", {"eventType": "deny_all"})) == {
+        "analytics": False,
+        "personalization": False,
+    }
+
+
+def test_scopes_that_nobody_declared_deny_only_what_was_declared() -> None:
+    assert consent_of(scopes("statistics", "marketing")) == UNREADABLE
+    mapped = {"consent": {"statistics": ("analytics",)}}
+    assert consent_of(scopes("marketing"), **mapped) == {"analytics": False, "personalization": "unreadable"}
+    assert consent_of(scopes("statistics", "marketing"), **mapped) == {
+        "analytics": True,
+        "personalization": "unreadable",
+    }
+    assert unmapped("snowplow", row(contexts=described(scopes("marketing")))) == {"consent.marketing": 1}
 
 
 def test_an_entity_of_ones_own_states_consent_when_declared() -> None:
     own = ("privacy_choice", {"analytics": True, "personalization": "yes", "note": "x"})
     assert consent_of(own) is None
-    assert consent_of(own, consent_entities=["privacy_choice"]) == {"analytics": True}
+    assert consent_of(own, consent_entities=["privacy_choice"]) == {"analytics": True, "personalization": "unreadable"}
 
 
 def test_of_two_entities_the_denial_wins() -> None:
@@ -141,8 +175,19 @@ def test_entities_and_columns_that_are_left_behind_are_named() -> None:
 @pytest.mark.parametrize("column", ["unstruct_event", "contexts"])
 def test_self_describing_data_that_is_no_json_grants_nothing(column: str) -> None:
     found = adapt("snowplow", row(**{column: '{"schema": "iglu:com.acme/consent_pref'}))
-    assert "consent" not in found[0]
+    assert found[0].get("consent") == (None if column == "unstruct_event" else UNREADABLE)
+    # an event that states consent, or that does not say what it is, may have denied
+    for name in ("consent_preferences", None):
+        (found_too,) = adapt("snowplow", row(event_name=name, **{column: '{"schema": "iglu:com.acme/consent_pref'}))
+        assert found_too["consent"] == UNREADABLE
     assert found[0]["properties"] == ("" if column == "unstruct_event" else {})
+
+
+def test_a_key_that_stands_twice_inside_an_entity_leaves_consent_unreadable() -> None:
+    text = described(("consent_preferences", {"analytics": True}))
+    twice = text.replace('"analytics": true', '"analytics": false, "analytics": true')
+    assert adapt("snowplow", row(contexts=text))[0]["consent"] == {"analytics": True}
+    assert adapt("snowplow", row(contexts=twice))[0]["consent"] == UNREADABLE
 
 
 def test_platforms_have_our_names() -> None:

@@ -16,7 +16,6 @@ from zantara_pipeline.errors import InputError
 from zantara_pipeline.tracking.plan import CONTEXT_KEYS, Contract, PrivacyContract, SnakeCase
 from zantara_pipeline.tracking.shapes import ENVELOPE
 
-Purposes = Annotated[tuple[str, ...], Field(min_length=1)]
 PLACES = frozenset(ENVELOPE) - {"properties", "context", "consent"}
 # Columns that identify a person by themselves; no mapping can ask for them.
 _PERSONAL = ("user_ipaddress", "user_fingerprint")
@@ -31,7 +30,7 @@ class NameRules(Contract):
 class FormatRules(NameRules):
     """What the formats with consent of their own declare; see the comments of adapters.yaml."""
 
-    consent: dict[str, Purposes] = Field(default_factory=dict)
+    consent: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     properties: dict[str, SnakeCase] = Field(default_factory=dict)
     ignore: tuple[str, ...] = ()
 

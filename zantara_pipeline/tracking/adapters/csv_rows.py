@@ -75,14 +75,20 @@ def cut(lines: Iterator[bytes], delimiter: str, width: int) -> Iterator[tuple[by
 
 
 def adapt(cells: list[str], where: dict[int, str], draft: Draft, header: list[str]) -> dict[str, Any]:
-    """One row as an envelope; an empty cell is absent."""
+    """One row as an envelope; an empty cell is absent.
+
+    A column named consent, or consent.<something>, that stands for no purpose says something of consent all the same: no
+    purpose that the row leaves open then counts as one that nobody was asked about.
+    """
     parts: dict[str, Any] = {"properties": {}, "context": {}, "consent": {}}
+    open_question = False
     for number, cell in enumerate(cells):
         place = where.get(number)
         if not cell:
             continue
         if place is None:
             draft.unmapped.add(header[number])
+            open_question |= header[number].strip().lower().partition(".")[0] == "consent"
             continue
         level, _, inner = place.partition(".")
         if inner:
@@ -91,6 +97,7 @@ def adapt(cells: list[str], where: dict[int, str], draft: Draft, header: list[st
             parts[level] = cell
     event = parts["event"] = draft.event_name(parts.get("event"))
     parts["properties"] = {name: text_as(draft.kind(event, name), cell) for name, cell in parts["properties"].items()}
-    parts["consent"] = {purpose: text_as("boolean", cell) for purpose, cell in parts["consent"].items()} or None
+    consent = {purpose: text_as("boolean", cell) for purpose, cell in parts["consent"].items()}
+    parts["consent"] = (draft.no_consent_known() if open_question else {}) | consent or None
     parts["context"] = parts["context"] or None
     return envelope(parts)

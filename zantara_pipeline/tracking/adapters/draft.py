@@ -16,6 +16,9 @@ from zantara_pipeline.tracking.adapters.contract import FormatRules, NameRules
 from zantara_pipeline.tracking.plan import Kind, TrackingPlan
 from zantara_pipeline.tracking.plan_import import snake_case
 
+UNREADABLE = "unreadable"
+"""What stands for a purpose in place of true or false where the answer cannot be known: the engine then takes the line for
+one of unreadable consent, and not for one of a person who was not asked (verdict.py)."""
 _OURS = re.compile(r"[a-z][a-z0-9_]{0,39}")
 # A name longer or stranger than this may hold what a person typed.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_ .-]{0,99}")
@@ -104,25 +107,50 @@ class Draft:
         assert isinstance(rules, FormatRules)
         return [category for category, meant in rules.consent.items() if purpose in meant] or [purpose]
 
-    def consent(self, stated: Mapping[str, Any], prefix: str) -> dict[str, bool]:
-        """Purposes from categories: denied where one category denies, granted where each of them grants, else absent."""
-        rules = self.rules
-        assert isinstance(rules, FormatRules)
-        purposes = self.plan.privacy.purposes
-        for category in stated:
-            if category not in rules.consent and category not in purposes:
-                self.unmapped.add(f"{prefix}{category}")
-        decided = {}
-        for purpose in purposes:
+    def consent(self, stated: Mapping[str, Any], prefix: str, *, garbled: bool = False) -> dict[str, bool | str]:
+        """Purposes from categories: denied where one category denies, granted where each of them grants.
+
+        Absent where nothing was said. Whatever else was said is UNREADABLE, purpose by purpose: an answer that is neither
+        true nor false, an answer of some categories only, and for every purpose that its own categories leave open a
+        category that nobody declared, since it may be the one that stands for it.
+
+        garbled : part of what was stated could not be read at all; it may deny, so that nothing else grants.
+        """
+        unknown = [category for category in stated if not self.knows(category)]
+        for category in unknown:
+            self.unmapped.add(f"{prefix}{category}")
+        open_question = garbled or any(stated[category] is not None for category in unknown)
+        decided: dict[str, bool | str] = {}
+        for purpose in self.plan.privacy.purposes:
             names = self.categories(purpose)
             if purpose in stated and purpose not in names:
                 names.append(purpose)
             answers = [stated.get(name) for name in names]
             if any(answer is False for answer in answers):
                 decided[purpose] = False
-            elif all(answer is True for answer in answers):
+            elif all(answer is True for answer in answers) and not garbled:
                 decided[purpose] = True
+            elif open_question or any(answer is not None for answer in answers):
+                decided[purpose] = UNREADABLE
         return decided
+
+    def knows(self, category: str) -> bool:
+        """Whether the contract says what a category stands for (that may be nothing), or it is named like a purpose."""
+        rules = self.rules
+        assert isinstance(rules, FormatRules)
+        return category in rules.consent or category in self.plan.privacy.purposes
+
+    def no_consent_known(self) -> dict[str, bool | str]:
+        """The consent of a record of which nobody can say what it states."""
+        return dict.fromkeys(self.plan.privacy.purposes, UNREADABLE)
+
+
+def said(answers: Iterable[Any]) -> Any:
+    """One answer from several about the same category: denied wins, what cannot be read comes next, null says nothing."""
+    spoken = [answer for answer in answers if answer is not None]
+    if any(answer is False for answer in spoken):
+        return False
+    return next((answer for answer in spoken if answer is not True), True if spoken else None)
 
 
 def emptied(value: Any) -> Any:

@@ -17,13 +17,15 @@ from decimal import Decimal
 from typing import Any
 
 from zantara_pipeline.tracking.adapters.contract import FormatRules
-from zantara_pipeline.tracking.adapters.draft import Draft, emptied, envelope, identifier, text_as
+from zantara_pipeline.tracking.adapters.draft import UNREADABLE, Draft, emptied, envelope, identifier, text_as
 from zantara_pipeline.tracking.adapters.times import from_micros, rfc3339
 from zantara_pipeline.tracking.plan import Kind
 
 _USED = ("event_timestamp", "event_name", "event_params", "user_id", "user_pseudo_id", "platform", "privacy_info",
          "geo", "app_info", "items", "ecommerce")  # fmt: skip
-_ANSWERS = {"Yes": True, "No": False}
+_ANSWERS = {"Yes": True, "No": False, "Unset": None}
+# A field of privacy_info that is no answer of the person: whether ads are measured without cookies.
+_NO_CONSENT = "uses_transient_token"
 _SESSION = "ga_session_id"
 
 
@@ -34,7 +36,7 @@ def is_record(record: dict[str, Any]) -> bool:
 
 def adapt(record: dict[str, Any], draft: Draft) -> dict[str, Any]:
     """One row as an envelope."""
-    geo, app, privacy = (_object(record, name) for name in ("geo", "app_info", "privacy_info"))
+    geo, app = _object(record, "geo"), _object(record, "app_info")
     draft.unmapped.add_rest("", record, _USED)
     draft.unmapped.add_rest("geo.", geo, ("country",))
     draft.unmapped.add_rest("app_info.", app, ("version",))
@@ -56,9 +58,27 @@ def adapt(record: dict[str, Any], draft: Draft) -> dict[str, Any]:
         "session_id": _session(person, params),
         "properties": _properties(record, event, params, draft),
         "context": envelope({key: emptied(value) for key, value in kept.items() if value != ""}) or None,
-        "consent": draft.consent({k: _ANSWERS.get(v) for k, v in privacy.items() if isinstance(v, str)}, "privacy_info.")
-        or None,
+        "consent": _consent(record.get("privacy_info"), draft) or None,
     })  # fmt: skip
+
+
+def _consent(info: Any, draft: Draft) -> dict[str, bool | str]:
+    """Yes and No are answers, Unset and null are none, and anything else cannot be read."""
+    if not isinstance(info, dict):
+        if info is not None:
+            draft.unmapped.add("privacy_info")
+        return draft.consent({}, "privacy_info.", garbled=info is not None)
+    if info.get(_NO_CONSENT) is not None and not draft.knows(_NO_CONSENT):
+        draft.unmapped.add(f"privacy_info.{_NO_CONSENT}")
+        info = {key: value for key, value in info.items() if key != _NO_CONSENT}
+    answers = {key: _answer(value) for key, value in info.items()}
+    return draft.consent(answers, "privacy_info.")
+
+
+def _answer(value: Any) -> Any:
+    if value is None:
+        return None
+    return _ANSWERS.get(value, UNREADABLE) if isinstance(value, str) else UNREADABLE
 
 
 def row_id(record: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from zantara_pipeline.tracking.adapters.draft import Draft, emptied, envelope, identifier
+from zantara_pipeline.tracking.adapters.draft import Draft, emptied, envelope, identifier, said
 from zantara_pipeline.tracking.adapters.times import corrected, parse_time, rfc3339
 
 TYPES = ("track", "page", "screen", "identify", "group", "alias")
@@ -20,6 +20,8 @@ _OWN_FIELDS = ("messageId", "anonymousId", "userId", "originalTimestamp", "sentA
 _USED = ("type", "event", "messageId", "userId", "anonymousId", "groupId", "timestamp", "originalTimestamp", "sentAt",
          "receivedAt", "channel", "properties", "context")  # fmt: skip
 _USED_CONTEXT = ("consent", "consentManagement", "sessionId", "groupId", "app", "device", "location")
+# What stands beside the lists of RudderStack and says nothing of what was allowed.
+_ABOUT_CONSENT = ("provider", "resolutionStrategy")
 _PLATFORMS = {"browser": "web", "web": "web", "server": "server"}
 
 
@@ -53,7 +55,7 @@ def adapt(record: dict[str, Any], draft: Draft) -> dict[str, Any]:
         "organisation_id": identifier(group),
         "properties": _properties(record, event, draft),
         "context": envelope({key: emptied(value) for key, value in kept.items()}) or None,
-        "consent": draft.consent(_stated(context), "context.consent.") or None,
+        "consent": _consent(context, draft) or None,
     })  # fmt: skip
 
 
@@ -84,14 +86,41 @@ def _properties(record: dict[str, Any], event: Any, draft: Draft) -> Any:
     return [] if isinstance(found, (list, str)) else found
 
 
-def _stated(context: dict[str, Any]) -> dict[str, Any]:
-    """Category -> allowed; what both tools say is combined, and denied wins."""
-    stated = dict(_object(_object(context, "consent"), "categoryPreferences"))
-    managed = _object(context, "consentManagement")
-    for category in _texts(managed.get("allowedConsentIds")):
-        stated.setdefault(category, True)
-    return stated | dict.fromkeys(_texts(managed.get("deniedConsentIds")), False)
+def _consent(context: dict[str, Any], draft: Draft) -> dict[str, bool | str]:
+    """What both tools say is combined, and denied wins."""
+    preferences, garbled = _preferences(context.get("consent"))
+    managed, unclear = _managed(context.get("consentManagement"))
+    for wrong, name in ((garbled, "context.consent"), (unclear, "context.consentManagement")):
+        if wrong:
+            draft.unmapped.add(name)
+    stated = {name: said(part.get(name) for part in (preferences, managed)) for name in {**preferences, **managed}}
+    return draft.consent(stated, "context.consent.", garbled=garbled or unclear)
+
+
+def _preferences(consent: Any) -> tuple[dict[str, Any], bool]:
+    """Category -> answer of Segment's consent; and whether it holds something in another shape."""
+    if not isinstance(consent, dict):
+        return {}, consent is not None
+    found = consent.get("categoryPreferences")
+    if isinstance(found, dict):
+        return found, False
+    return {}, any(value not in (None, {}) for value in consent.values())
+
+
+def _managed(management: Any) -> tuple[dict[str, Any], bool]:
+    """Category -> answer of RudderStack's two lists; and whether it holds something in another shape."""
+    if not isinstance(management, dict):
+        return {}, management is not None
+    allowed, denied = management.get("allowedConsentIds"), management.get("deniedConsentIds")
+    stated = dict.fromkeys(_texts(allowed), True) | dict.fromkeys(_texts(denied), False)
+    silent = allowed is None and denied is None
+    beside = [management[key] for key in management.keys() - set(_ABOUT_CONSENT)] if silent else []
+    return stated, _misshapen(allowed) or _misshapen(denied) or any(value is not None for value in beside)
 
 
 def _texts(found: Any) -> list[str]:
     return [item for item in found if isinstance(item, str)] if isinstance(found, list) else []
+
+
+def _misshapen(found: Any) -> bool:
+    return found is not None and not (isinstance(found, list) and len(_texts(found)) == len(found))

@@ -18,7 +18,7 @@ from decimal import Decimal
 from typing import Any
 
 from zantara_pipeline.tracking.adapters.contract import SnowplowRules
-from zantara_pipeline.tracking.adapters.draft import Draft, emptied, envelope, identifier, text_as
+from zantara_pipeline.tracking.adapters.draft import Draft, emptied, envelope, identifier, said, text_as
 from zantara_pipeline.tracking.adapters.times import corrected, parse_time, rfc3339
 
 COLUMNS = tuple(
@@ -46,8 +46,19 @@ _USED = ("platform", "collector_tstamp", "dvce_created_tstamp", "dvce_sent_tstam
          "contexts", "derived_contexts", "unstruct_event")  # fmt: skip
 _UNSTRUCT, _CONTEXTS = "unstruct_event_", "contexts_"
 _IGLU = re.compile(r"iglu:[^/]+/([^/]+)/[^/]+/[^/]+")
+_NO_SCHEMA = "(no schema)"
 _ALLOWED = ("allow_all", "allow_selected")
 _WITHHELD = ("deny_all", "withdrawn", "expired")
+_NO_CHOICE = ("pending", "implicit_consent")
+# Bases of article 6(1) GDPR, as consent_preferences names them, that rest on no choice of the person.
+_OTHER_BASES = (
+    "contract",
+    "legal_obligation",
+    "vital_interests",
+    "public_task",
+    "public_interest",
+    "legitimate_interests",
+)
 
 _NO_JSON = ""
 
@@ -71,7 +82,8 @@ def from_tsv(line: str) -> dict[str, Any] | None:
 def adapt(record: dict[str, Any], draft: Draft) -> dict[str, Any]:
     """One enriched event as an envelope.
 
-    Self-describing data that is no JSON says nothing: no consent, and properties of a wrong type.
+    Self-describing data that is no JSON, or has a key twice, is no data: properties of a wrong type, and unreadable consent
+    where consent may have stood in it.
     """
     rules = draft.rules
     assert isinstance(rules, SnowplowRules)
@@ -96,7 +108,7 @@ def adapt(record: dict[str, Any], draft: Draft) -> dict[str, Any]:
         "session_id": identifier(record.get("domain_sessionid")),
         "properties": _properties(record, event, own, draft),
         "context": _context(record, entities) or None,
-        "consent": draft.consent(_stated([*entities, own], rules.consent_entities, draft), "consent.") or None,
+        "consent": _consent(record, [*entities, own], draft) or None,
     })  # fmt: skip
 
 
@@ -180,7 +192,7 @@ def _described(found: list[Any]) -> Iterator[Entity]:
     for one in found:
         if isinstance(one, dict):
             schema = _IGLU.fullmatch(str(one.get("schema")))
-            yield (schema[1] if schema else "(no schema)"), one.get("data")
+            yield (schema[1] if schema else _NO_SCHEMA), one.get("data")
 
 
 def _json(value: Any) -> Any:
@@ -188,7 +200,7 @@ def _json(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value, parse_float=Decimal, parse_constant=_refuse)
+        return json.loads(value, parse_float=Decimal, parse_constant=_refuse, object_pairs_hook=_each_key_once)
     except (ValueError, ArithmeticError, RecursionError):
         return _NO_JSON
 
@@ -197,35 +209,69 @@ def _refuse(_: str) -> None:
     raise ValueError
 
 
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Which of two values holds cannot be known; the first may be a denial."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError
+    return found
+
+
 def _is_named(found: str, wanted: str) -> bool:
     """A schema's name is the name; a flattened column is vendor, name and version in one."""
     return found == wanted or re.search(rf"(^|_){re.escape(wanted)}_\d+(_\d+_\d+)?$", found) is not None
 
 
-def _stated(entities: list[Entity], names: tuple[str, ...], draft: Draft) -> dict[str, bool]:
-    """Scope -> allowed, over all entities that state consent; denied wins."""
-    stated: dict[str, bool] = {}
+def _consent(record: dict[str, Any], entities: list[Entity], draft: Draft) -> dict[str, bool | str]:
+    """Over all entities that state consent, and the event itself if it does; denied wins."""
+    rules = draft.rules
+    assert isinstance(rules, SnowplowRules)
+    stated: dict[str, Any] = {}
+    garbled = any(_is_broken(record.get(column)) for column in ("contexts", "derived_contexts"))
     for name, data in entities:
-        if any(_is_named(name, known) for known in names):
+        garbled |= name == _NO_SCHEMA
+        if any(_is_named(name, known) for known in rules.consent_entities):
             for one in data if isinstance(data, list) else [data]:
-                if isinstance(one, dict):
-                    for scope, answer in _answers(one, draft).items():
-                        stated[scope] = stated.get(scope, True) and answer
-    return stated
+                answers = _answers(one, draft) if isinstance(one, dict) else None
+                garbled |= answers is None and one is not None
+                for scope, answer in (answers or {}).items():
+                    stated[scope] = said([stated.get(scope), answer])
+    event = record.get("event_name")
+    if not isinstance(event, str) or any(_is_named(event, known) for known in rules.consent_entities):
+        garbled |= entities[-1] == ("", _NO_JSON)  # the event itself, which may have been the statement
+    if garbled:
+        draft.unmapped.add("consent")
+    return draft.consent(stated, "consent.", garbled=garbled)
 
 
-def _answers(data: dict[str, Any], draft: Draft) -> dict[str, bool]:
-    """What one entity says. With scopes: those that a person selected are allowed, and the other known ones are not."""
+def _is_broken(column: Any) -> bool:
+    """Whether a column of entities holds something else than entities."""
+    whole = _json(column)
+    found = whole.get("data") if isinstance(whole, dict) else whole
+    return found is not None and not (isinstance(found, list) and all(isinstance(one, dict) for one in found))
+
+
+def _answers(data: dict[str, Any], draft: Draft) -> dict[str, Any] | None:
+    """What one entity says; None where it cannot be read.
+
+    With scopes: those that a person selected are allowed, and the other declared ones are not. A purpose that is known by
+    its own name only is not denied by scopes that the contract does not know: one of them may stand for it.
+    """
     scopes = data.get("consentScopes", data.get("consent_scopes"))
-    if scopes is None:
-        return {key: value for key, value in data.items() if isinstance(value, bool)}
     kind = data.get("eventType", data.get("event_type"))
+    if scopes is None and kind is None:
+        return data
     basis = data.get("basisForProcessing", data.get("basis_for_processing"))
-    known = dict.fromkeys(
-        (name for purpose in draft.plan.privacy.purposes for name in draft.categories(purpose)), False
-    )
+    known = {name for purpose in draft.plan.privacy.purposes for name in draft.categories(purpose)}
     if kind in _WITHHELD:
-        return dict(known)
-    if kind not in _ALLOWED or basis != "consent" or not isinstance(scopes, list):
+        return dict.fromkeys(known, False)
+    if kind in _NO_CHOICE or (kind in _ALLOWED and basis in _OTHER_BASES):
         return {}
-    return known | {scope: True for scope in scopes if isinstance(scope, str)}
+    if kind not in _ALLOWED or basis != "consent" or not isinstance(scopes, list):
+        return None
+    if not all(isinstance(scope, str) for scope in scopes):
+        return None
+    if not all(draft.knows(scope) for scope in scopes):
+        assert isinstance(draft.rules, SnowplowRules)
+        known &= draft.rules.consent.keys()
+    return dict.fromkeys(known, False) | dict.fromkeys(scopes, True)

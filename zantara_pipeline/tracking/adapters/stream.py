@@ -126,8 +126,8 @@ class Adaptation:
             return adapt(row, self._draft)
         record, once = read_object(text)
         found = adapt(record, self._draft)
-        if not once:  # which of two holds cannot be known, so neither consent does
-            found.pop("consent", None)
+        if not once:  # which of two holds cannot be known, and the first may have denied
+            found["consent"] = self._draft.no_consent_known()
         return found
 
     def _csv(self, lines: Iterator[bytes]) -> Iterator[bytes]:
