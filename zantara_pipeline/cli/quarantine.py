@@ -101,7 +101,7 @@ def diff(fingerprints: Fingerprints = None, fixes: FixesFile = None, as_json: As
 
     found = _with_home(
         lambda home, ledger, rules: engine.diff(
-            home, ledger, rules, fingerprints=_whole(home, fingerprints), fixes=_fixes(fixes)
+            home, ledger, rules, fingerprints=_whole(home, fingerprints), fixes=_fixes(home, rules.plan, fixes)
         ),
         judging=True,
     )
@@ -133,7 +133,12 @@ def replay(
 
     done = _with_home(
         lambda home, ledger, rules: engine.replay(
-            home, ledger, rules, fingerprints=_whole(home, fingerprints), fixes=_fixes(fixes), dry_run=dry_run
+            home,
+            ledger,
+            rules,
+            fingerprints=_whole(home, fingerprints),
+            fixes=_fixes(home, rules.plan, fixes),
+            dry_run=dry_run,
         ),
         judging=True,
     )
@@ -161,8 +166,11 @@ def discard(
 
     Example: zantara quarantine discard 0f3a --reason "test traffic of the new app"
     """
+    from zantara_pipeline.errors import InputError
     from zantara_pipeline.tracking import replay as engine
 
+    if not reason.strip():
+        raise InputError("the reason is empty", "--reason", "say why these lines are given up; it is recorded")
     rows = _with_home(lambda home, ledger, rules: engine.discard(home, ledger, _whole(home, [fingerprint])[0], reason))
     print(f"{rows:,} lines removed")
 
@@ -212,10 +220,11 @@ def _whole(home: Any, prefixes: list[str] | None) -> Any:
     return fingerprints_of(home, prefixes) if prefixes else None
 
 
-def _fixes(file: Path | None) -> Any:
+def _fixes(home: Any, plan: Any, file: Path | None) -> Any:
     from zantara_pipeline.tracking.fixes import load_fixes
+    from zantara_pipeline.tracking.quarantine import settled
 
-    return None if file is None else load_fixes(file)
+    return None if file is None else settled(home, plan, load_fixes(file), file)
 
 
 def _with_home(work: Callable[[Any, Any, Any], Any], *, judging: bool = False) -> Any:

@@ -13,7 +13,7 @@ from pydantic import Field
 from zantara_pipeline.orchestration.assets.tracking import ACCEPTED, QUARANTINE
 from zantara_pipeline.orchestration.pipeline import Pipeline
 from zantara_pipeline.tracking.fixes import load_fixes
-from zantara_pipeline.tracking.quarantine import fingerprints_of
+from zantara_pipeline.tracking.quarantine import fingerprints_of, settled
 from zantara_pipeline.tracking.replay import Replayed, replay
 
 
@@ -38,7 +38,9 @@ def replay_quarantine(
     context: dg.OpExecutionContext, config: ReplayConfig, pipeline: dg.ResourceParam[Pipeline]
 ) -> None:
     chosen = fingerprints_of(pipeline.home, config.fingerprints) if config.fingerprints else None
-    fixes = load_fixes(Path(config.fixes)) if config.fixes else None
+    fixes = None
+    if config.fixes:
+        fixes = settled(pipeline.home, pipeline.plan, load_fixes(Path(config.fixes)), Path(config.fixes))
     done = replay(
         pipeline.home, pipeline.ledger, pipeline.rules, fingerprints=chosen, fixes=fixes, dry_run=config.dry_run
     )

@@ -80,8 +80,8 @@ STORES: tuple[Store, ...] = (
         holds="events that failed the plan, with reasons and their payload, for replay",
         owner=_GROWTH,
         access="restricted",
-        retention="retention_days of the event after receipt, else privacy.yaml: quarantine_expiry_days "
-        "(tracking/quarantine_expiry.py)",
+        retention="retention_days of the event after receipt, else privacy.yaml: quarantine_expiry_days; no longer than "
+        "those of any property that the line carries (tracking/quarantine_expiry.py)",
         erasure="zantara quarantine erase --users FILE (tracking/quarantine_erasure.py)",
     ),
     Store(

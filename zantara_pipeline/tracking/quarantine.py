@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal
 
 import duckdb
@@ -16,7 +17,12 @@ import duckdb
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
+from zantara_pipeline.tracking.fixes import Fixes
+from zantara_pipeline.tracking.plan import TrackingPlan
+from zantara_pipeline.tracking.removal import naming_damaged_files
 from zantara_pipeline.tracking.sql_checks import quote
+
+FINGERPRINT_LETTERS = 32
 
 
 @dataclass(frozen=True)
@@ -69,22 +75,52 @@ def _moment(text: str | None) -> datetime | None:
 
 
 def fingerprints_of(home: Home, prefixes: Sequence[str]) -> list[str]:
-    """Whole fingerprints from their first letters.
+    """Whole fingerprints from their first letters, small or capital; each once.
 
     Raises
     ------
-    InputError : no kind of failure begins so, or several do.
+    InputError : no kind of failure begins so, or several do, or no letter was given.
     """
     known = [kind.fingerprint for kind in kinds(home)]
-    found = []
-    for prefix in prefixes:
+    found: list[str] = []
+    for given in prefixes:
+        prefix = given.strip().lower()
+        if not prefix:
+            raise InputError("a fingerprint is empty", None, "see `zantara quarantine list`")
         matching = [name for name in known if name.startswith(prefix)]
         if len(matching) != 1:
             how = f"{len(matching)} kinds of failure begin" if matching else "nothing in quarantine begins"
             todo = "give more of it" if matching else "see `zantara quarantine list`"
             raise InputError(f"{how} with '{prefix}'", None, todo)
         found += matching
-    return found
+    return list(dict.fromkeys(found))
+
+
+def settled(home: Home, plan: TrackingPlan, fixes: Fixes, path: Path) -> Fixes:
+    """Fixes whose fingerprints are whole; a mistyped event or fingerprint would else fix nothing without a word.
+
+    A whole fingerprint need not lie there: a replay may be repeated.
+
+    Raises
+    ------
+    InputError : a fix names an event that is neither in the plan nor in quarantine, or no fingerprint that begins so lies there.
+    """
+    events = {kind.event for kind in kinds(home)} | plan.events.keys()
+    whole = []
+    for number, fix in enumerate(fixes.fixes):
+        key = f"{path}: key 'fixes.{number}"
+        if fix.event not in events:
+            raise InputError(
+                f"no event '{fix.event}' in the plan or in quarantine", f"{key}.event'", "see `zantara quarantine list`"
+            )
+        if fix.fingerprint is not None and len(fix.fingerprint) < FINGERPRINT_LETTERS:
+            try:
+                [name] = fingerprints_of(home, [fix.fingerprint])
+            except InputError as error:
+                raise InputError(error.what, f"{key}.fingerprint'", error.todo) from None
+            fix = fix.model_copy(update={"fingerprint": name})
+        whole.append(fix)
+    return fixes.model_copy(update={"fixes": tuple(whole)})
 
 
 def detail(home: Home, fingerprint: str, *, payloads: int = 0) -> Detail:
@@ -119,8 +155,9 @@ def _lines(home: Home) -> Iterator[duckdb.DuckDBPyConnection | None]:
     try:
         con.execute("SET TimeZone = 'UTC'")
         files = quote(str(home.quarantine / "*" / "*.parquet"))
-        con.execute(f"CREATE VIEW lines AS SELECT * FROM read_parquet({files}, union_by_name = true)")
-        yield con
+        with naming_damaged_files(home):
+            con.execute(f"CREATE VIEW lines AS SELECT * FROM read_parquet({files}, union_by_name = true)")
+            yield con
     finally:
         con.close()
 

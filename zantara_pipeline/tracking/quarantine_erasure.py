@@ -26,7 +26,7 @@ from zantara_pipeline.storage.engine import open_engine
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
 from zantara_pipeline.tracking.commits import recover
-from zantara_pipeline.tracking.removal import files_with, read_quarantine, take_out
+from zantara_pipeline.tracking.removal import files_with, naming_damaged_files, read_quarantine, take_out
 
 MEMORY = "300MB"
 BATCH_LINES = 20_000
@@ -38,14 +38,17 @@ def erase_quarantined(home: Home, ledger: Ledger, ids: Collection[str], keyring:
 
     With a keyring also e-mail addresses and the like, which stand there as tokens.
 
-    The counts of the landed files stay, and the ledger keeps that lines were removed, not whose. May be done again;
+    The counts of the landed files and the reasons stay (they hold codes, declared paths and names in the form of a
+    program's, key_names.py), and the ledger keeps that lines were removed, not whose. May be done again;
     killed, it is finished by the next ingest, replay or erasure, or never was.
     """
     recover(home, ledger)
     con = open_engine(None, home, threads=1, memory_limit=MEMORY)
     try:
         hashed = {token for value in ids for token in keyring.tokens(value)} if keyring else set[str]()
-        if not _find(con, home, {*ids, *hashed}):
+        with naming_damaged_files(home):
+            found = _find(con, home, {*ids, *hashed})
+        if not found:
             return 0
         files = files_with(con, home, _FOUND)
         return take_out(con, home, ledger, files, _FOUND, "erasure", _record)

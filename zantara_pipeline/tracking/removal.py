@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import shutil
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
 
+from zantara_pipeline.errors import InputError
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
 from zantara_pipeline.tracking.commits import move_in, stage
@@ -62,7 +64,8 @@ def files_with(
     if not any(home.quarantine.glob("*/*.parquet")) or not places:
         return []
     everything = read_quarantine(*(str(place / "*.parquet") for place in places))
-    rows = con.execute(f"SELECT DISTINCT filename FROM {everything} WHERE {chosen} ORDER BY 1").fetchall()
+    with naming_damaged_files(home):
+        rows = con.execute(f"SELECT DISTINCT filename FROM {everything} WHERE {chosen} ORDER BY 1").fetchall()
     return [Path(row[0]).relative_to(home.lake).as_posix() for row in rows]
 
 
@@ -84,3 +87,31 @@ def read_quarantine(*globs: str) -> str:
     return (
         f"read_parquet({files}, filename = true, union_by_name = true, hive_partitioning = true, hive_types = {types})"
     )
+
+
+@contextmanager
+def naming_damaged_files(home: Home) -> Iterator[None]:
+    """What the engine says of a quarantine file that it cannot read, as one line that names the file.
+
+    Raises
+    ------
+    InputError : a file of the quarantine is no Parquet.
+    """
+    try:
+        yield
+    except duckdb.Error:
+        for path in sorted(home.quarantine.glob("*/*.parquet")):
+            _refuse_damaged(path)
+        raise
+
+
+def _refuse_damaged(path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        pq.read_metadata(path)
+    except (OSError, pa.ArrowException):
+        raise InputError(
+            "this file of the quarantine is damaged", path, "restore it from a backup, or remove it and lose its lines"
+        ) from None

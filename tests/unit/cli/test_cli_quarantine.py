@@ -10,6 +10,7 @@ from event_lines import RULES, Shop, event, viewed
 from typer.testing import CliRunner
 
 from zantara_pipeline.cli.app import app
+from zantara_pipeline.errors import InputError
 
 SECRET = "joe.bloggs@example.com"
 
@@ -72,3 +73,83 @@ def test_files_of_the_plan(tmp_path: Path) -> None:
     out = tmp_path / "schemas"
     assert "12 files from the plan" in say("plan", "codegen", "json-schema", "--out", str(out))
     assert (out / "purchase.schema.json").exists()
+
+
+# Natural mistakes: one line, exit code 2, nothing written
+
+FIXES = """version: 1-0-0
+owner: growth-data@example.com
+reason: prices came as text
+fixes:
+  - event: EVENT
+    fingerprint: PRINT
+    cast: {price: number}
+"""
+
+
+def refused(*arguments: str) -> str:
+    done = CliRunner().invoke(app, ["quarantine", *arguments])
+    assert isinstance(done.exception, InputError) and "\n" not in str(done.exception)
+    return str(done.exception)
+
+
+def test_a_fingerprint_that_is_none_is_refused(shop: Shop) -> None:
+    before = shop.everything()
+    for verb in (["show"], ["diff"], ["replay"], ["discard", "--reason", "x"]):
+        assert "nothing in quarantine begins with 'zz'" in refused(*verb, "zz")
+        for nothing in ("", " "):
+            assert "a fingerprint is empty" in refused(*verb, nothing)
+    assert shop.everything() == before
+
+
+def test_a_fingerprint_may_be_typed_in_capitals(shop: Shop) -> None:
+    [*_, last] = json.loads(say("quarantine", "list", "--json"))
+    assert say("quarantine", "show", last["fingerprint"].upper()) == say("quarantine", "show", last["fingerprint"])
+
+
+def test_lines_are_not_given_up_without_a_reason(shop: Shop) -> None:
+    first = json.loads(say("quarantine", "list", "--json"))[0]["fingerprint"]
+    assert refused("discard", first, "--reason", " ").startswith("--reason: the reason is empty")
+    assert len(shop.quarantined()) == 3
+
+
+def test_what_was_discarded_or_replayed_cannot_be_chosen_again(shop: Shop, tmp_path: Path) -> None:
+    first, second = (kind["fingerprint"] for kind in json.loads(say("quarantine", "list", "--json")))
+    say("quarantine", "discard", second, "--reason", "test traffic")
+    file = tmp_path / "fixes.yaml"
+    file.write_text(FIXES.replace("EVENT", "product_view").replace("PRINT", first))
+    assert "2 are accepted" in say("quarantine", "replay", first, "--fixes", str(file))
+    for gone in (first, second):
+        assert "nothing in quarantine begins" in refused("replay", gone)
+        assert "nothing in quarantine begins" in refused("discard", gone, "--reason", "again")
+    assert "0 lines judged" in say("quarantine", "replay", "--fixes", str(file)), "the whole replay may be repeated"
+
+
+def test_a_fix_for_nothing_is_refused_with_its_key(shop: Shop, tmp_path: Path) -> None:
+    first = json.loads(say("quarantine", "list", "--json"))[0]["fingerprint"]
+    file = tmp_path / "fixes.yaml"
+    for verb in ("diff", "replay"):
+        file.write_text(FIXES.replace("EVENT", "product_veiw").replace("PRINT", first))
+        said = refused(verb, "--fixes", str(file))
+        assert said.startswith(f"{file}: key 'fixes.0.event': no event 'product_veiw' in the plan or in quarantine")
+        file.write_text(FIXES.replace("EVENT", "product_view").replace("PRINT", "zz"))
+        said = refused(verb, "--fixes", str(file))
+        assert said.startswith(f"{file}: key 'fixes.0.fingerprint': nothing in quarantine begins with 'zz'")
+    assert len(shop.quarantined()) == 3
+
+
+def test_the_first_letters_of_a_fingerprint_are_enough_in_a_fix(shop: Shop, tmp_path: Path) -> None:
+    first = json.loads(say("quarantine", "list", "--json"))[0]["fingerprint"]
+    file = tmp_path / "fixes.yaml"
+    file.write_text(FIXES.replace("EVENT", "product_view").replace("PRINT", f'"{first[:6]}"'))
+    assert "2 are accepted" in say("quarantine", "replay", "--fixes", str(file))
+    assert first in shop.query("SELECT fixes FROM replays")[0][0], "what was done is recorded whole"
+
+
+def test_a_damaged_file_is_named(shop: Shop, tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_text("u-1")
+    [path] = shop.home.quarantine.rglob("*.parquet")
+    path.write_bytes(path.read_bytes()[:100])
+    erase = ["erase", "--users", str(tmp_path / "ids.txt")]
+    for verb in (["list"], ["show", "0f"], ["diff"], ["replay"], ["discard", "0f", "--reason", "x"], erase):
+        assert refused(*verb).startswith(f"{path}: this file of the quarantine is damaged; restore it from a backup")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,8 +14,6 @@ from event_lines import PLAN, RULES, Shop, event
 
 from zantara_pipeline.contracts_io import PACKAGED
 from zantara_pipeline.errors import InputError
-from zantara_pipeline.storage.ledger import Ledger
-from zantara_pipeline.tracking import commits, lake_retention
 from zantara_pipeline.tracking.lake_retention import Removed, enforce_lake
 from zantara_pipeline.tracking.plan import Enforced, Exemption, PrivacyContract, Retention, TrackingPlan, load_plan
 from zantara_pipeline.tracking.quarantine import detail, kinds
@@ -340,36 +337,3 @@ def test_staging_forgets_no_day_because_exempt_rows_of_it_went(shop: Shop) -> No
     assert con.execute("FROM state.removed_partitions").fetchall() == []
     assert con.execute("SELECT event, rows FROM state.expired_exempt_rows").fetchall() == [("page_timing", 1)]
     con.close()
-
-
-@pytest.mark.parametrize("moment", ["stage", "move_in", "moving"])
-@pytest.mark.parametrize("nth", [1, 2])
-def test_a_killed_retention_of_exempt_rows_is_finished_or_never_was(
-    shop: Shop, moment: str, nth: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    landed(shop, *[line for line in timed_on(0, 20) if line.get("consent") is None])
-    plan, as_of = keeping(15, 3), MIDNIGHT + 30 * DAY
-    where: tuple[Any, str] = (commits, "_remove_if_empty") if moment == "moving" else (lake_retention, moment)
-
-    class Killed(BaseException):
-        pass
-
-    def dying(real: Callable[..., Any], calls: list[int]) -> Callable[..., Any]:
-        def call(*arguments: Any) -> Any:
-            calls.append(1)
-            if len(calls) == nth:
-                raise Killed
-            return real(*arguments)
-
-        return call
-
-    with monkeypatch.context() as patch:
-        patch.setattr(*where, dying(getattr(*where), []))
-        with pytest.raises(Killed):
-            enforce_lake(shop.home, shop.ledger, plan, as_of)
-    again = Ledger(shop.ledger.path)
-    commits.recover(shop.home, again)
-    enforce_lake(shop.home, again, plan, as_of)
-    assert exempt_days(shop) == ["2026-03-21"] and str(stored(shop, shop.home.exempt)[0]["load_ms"]) == "nan"
-    assert shop.query("SELECT received_date, rows FROM expired_exempt_rows") == [("2026-03-01", 1)]
-    assert shop.query("SELECT received_date, properties FROM expired_exempt_values") == [("2026-03-21", "load_ms")]
