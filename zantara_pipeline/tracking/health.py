@@ -143,7 +143,7 @@ def _is_missed(stream: Stream, event: EventPlan, moment: Moment, *, own: bool) -
 
     A shop that declares an event means to send it. The packaged plan is for all shops, most of which send some of it: of
     those events only the ones that promise to come are missed. `lifecycle.expected` says otherwise of either
-    (docs/decisions/0018-events-never-seen.md).
+    (docs/decisions/0022-events-never-seen.md).
     """
     comes = event.lifecycle.expected
     if comes is None:
