@@ -74,7 +74,8 @@ class Judge:
 
     Temp tables after `judge`: `parsed` (one row a line: file_no, line_no, stage, the envelope's values, a column
     for each property in each type declared, ...) and `bad_shapes` (shape_key, reasons; of all batches so far); LINES
-    has the text of each line by row_id. Everything of a row is a column of its own, so that a query of one event reads that event's columns only.
+    has the text of each line by row_id. `plain` holds the columns of the lines that were plain; `plain_no` in `parsed` is the
+    row there. Everything of a row is a column of its own, so that a query of one event reads that event's columns only.
     """
 
     def __init__(self, con: duckdb.DuckDBPyConnection, rules: Rules) -> None:
@@ -88,6 +89,7 @@ class Judge:
     def load(self, lines: pa.Table) -> pa.Array:
         """Parse a batch (reader.BATCH_SCHEMA); returns the user ids whose consent statements were not asked for yet."""
         read = self._plain.read(lines)
+        self.plain = read.plain
         for name, table in (("arrow_lines", lines), ("arrow_plain", read.plain), ("arrow_others", read.others)):
             self.con.register(name, table)
         self.con.execute(self._parse_sql)
