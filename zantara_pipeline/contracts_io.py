@@ -43,6 +43,12 @@ def load_yaml(path: Path) -> tuple[Any, LineOf]:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text)
+        lines: dict[tuple[Any, ...], int] = {}
+        if node is not None:
+            _collect_lines(node, (), lines, path)
+    except RecursionError:  # an alias inside what it stands for never ends
+        what = "not valid YAML: it refers to itself, or is nested too deeply"
+        raise InputError(what, path, "write it without aliases") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else path
@@ -50,9 +56,6 @@ def load_yaml(path: Path) -> tuple[Any, LineOf]:
         raise InputError(f"not valid YAML: {problem}", where, "mend that line") from None
     except ValueError as error:  # a value that looks like a date but is none, such as 2026-02-30
         raise InputError(f"not a valid value: {error}", f"{path}:{_bad_scalar_line(node)}", "mend that line") from None
-    lines: dict[tuple[Any, ...], int] = {}
-    if node is not None:
-        _collect_lines(node, (), lines, path)
 
     def line_of(*keys: Any) -> int:
         for length in range(len(keys), -1, -1):
@@ -106,7 +109,9 @@ def validate_contract(model: type[Model], data: Any, path: Path, line_of: LineOf
         problems = error.errors(include_url=False)
         # a misspelt required key is both an unknown and a missing one: the unknown one names the line to mend
         first = next((problem for problem in problems if problem["type"] == "extra_forbidden"), problems[0])
-        keys = tuple(key for key in first["loc"] if isinstance(key, int) or not key.startswith("function-"))
+        keys = tuple(
+            key for key in first["loc"] if isinstance(key, int) or (key != "[key]" and not key.startswith("function-"))
+        )
         name = ".".join(str(key) for key in keys) or "(file)"
         raise InputError(
             f"key '{name}': {_explain(first, model)}", f"{path}:{line_of(*keys)}", _advice(first, model)
@@ -116,12 +121,20 @@ def validate_contract(model: type[Model], data: Any, path: Path, line_of: LineOf
 def _explain(problem: Any, model: type[BaseModel]) -> str:
     if problem["type"] == "extra_forbidden":
         return "unknown key"
-    return str(problem["msg"]).removeprefix("Value error, ")
+    if problem["loc"] and problem["loc"][-1] == "[key]" and problem["type"] == "string_type":
+        return "a name is text, and this is none"
+    return str(problem["msg"]).removeprefix("Value error, ").replace("valid tuple", "valid list")
+
+
+# What to do, where pydantic's words alone leave a person who writes YAML guessing.
+_TODO = {"string_type": "put it in quotes", "tuple_type": "write it as [a, b]", "missing": "add it"}
 
 
 def _advice(problem: Any, model: type[BaseModel]) -> str | None:
+    if problem["type"] == "string_type" and isinstance(problem.get("input"), (dict, list, type(None))):
+        return "give a text"
     if problem["type"] != "extra_forbidden":
-        return None
+        return _TODO.get(problem["type"])
     known = sorted(_field_names(model, set()))
     near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
     return f"did you mean '{near[0]}'?" if near else "remove it or correct its name"
@@ -152,3 +165,23 @@ def overlay_files(dirs: Sequence[Path], pattern: str) -> dict[str, Path]:
         for path in sorted(folder.glob(pattern)):
             found[path.relative_to(folder).as_posix()] = path
     return dict(sorted(found.items()))
+
+
+_FOLDERS = ("tracking_plan", "experiments")
+
+
+def refuse_misnamed(dirs: Sequence[Path]) -> None:
+    """A file of a shop's contracts whose name is nearly right would be left out without a word.
+
+    Raises
+    ------
+    InputError : a name that differs from one of the package's by a slip (.yml, tracking-plan, adapter.yaml).
+    """
+    known = {path.name for path in PACKAGED.glob("*.yaml")} | set(_FOLDERS)
+    for folder in dirs:
+        for path in sorted(folder.glob("*")):
+            near = difflib.get_close_matches(path.name, known - {path.name}, n=1, cutoff=0.8)
+            if path.name not in known and near and (path.is_dir() == (near[0] in _FOLDERS)):
+                raise InputError("no contract has this name", path, f"did you mean '{near[0]}'?")
+        for path in sorted(found for inner in _FOLDERS for found in (folder / inner).glob("*.yml")):
+            raise InputError("contracts end with .yaml", path, f"name it {path.stem}.yaml")

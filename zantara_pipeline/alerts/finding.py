@@ -40,7 +40,7 @@ KINDS: dict[str, Kind] = {
     "volume_low": Kind("fewer events came in a day than their owner promised"),
     "volume_drop": Kind("fewer events came in a day than usual for that weekday, by more than their owner promised"),
     "stale": Kind("no event came for longer than their owner promised"),
-    "never_seen": Kind("an event that the plan promises never came"),
+    "never_seen": Kind("an event that the plan declares never came"),
     "unplanned": Kind("events come that no plan declares"),
     "guardrail_harm": Kind("a guardrail metric is worse than its threshold allows", ("variant", "metric")),
 }

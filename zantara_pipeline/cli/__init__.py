@@ -23,7 +23,7 @@ def main() -> None:
     except InputError as error:
         code = _say(str(error))
     except usage_error as error:
-        text = error.format_message()  # type: ignore[attr-defined]
+        text = error.format_message().replace(": Value error, ", ": ")  # type: ignore[attr-defined]
         if "\n" in text:  # a group without a verb: its help
             print(text, file=sys.stderr)
             code = 2

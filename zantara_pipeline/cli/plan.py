@@ -139,8 +139,12 @@ def diff(
 def codegen(
     output: Annotated[Output, typer.Argument(help="What to make.")],
     out: Annotated[Path, typer.Option(help="Folder to write into.", metavar="<folder>")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say which files would change; write nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every file, and whether it changed, as JSON.")] = False,
 ) -> None:
     """Make files from the plan: JSON Schema of each event, the dbt files of each event, a page to read, typed clients.
+
+    A file whose text is the same already is not touched.
 
     Example: zantara plan codegen json-schema --out schemas
     """
@@ -148,9 +152,14 @@ def codegen(
     from zantara_pipeline.tracking.plan import load_plan
 
     files = OUTPUTS[output.value](load_plan(load_settings().contract_dirs))
-    for path in write_output(files, out):
+    changed = write_output(files, out, dry_run=dry_run)
+    if as_json:
+        listed = [{"path": str(out / name), "changed": out / name in changed} for name in files]
+        print(json.dumps({"output": output.value, "dry_run": dry_run, "files": listed}, indent=2))
+        return
+    for path in changed:
         print(path)
-    print(f"{len(files)} files from the plan; those listed have changed")
+    print(f"{len(files)} files from the plan; those listed {'would change' if dry_run else 'have changed'}")
 
 
 @app.command("health")

@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Literal
 
 import duckdb
@@ -30,6 +31,7 @@ Problem = Literal["reject_rate", "volume_low", "volume_drop", "stale", "never_se
 WEEKS, FEWEST_WEEKS = 4, 2
 # Every weekday has been seen once before anybody is told that an event never comes.
 SETTLED = timedelta(days=7)
+_ABSENT = "the plan declares it, but none was ever accepted"
 Facts = Mapping[str, int | float | str | None]
 
 
@@ -71,7 +73,10 @@ def moment_of(ledger: Ledger, as_of: datetime) -> Moment | None:
 
 @dataclass(frozen=True)
 class Stream:
-    """One event as it was on a day; last_seen over all days, None: never accepted; most_rejected_pct as promised."""
+    """One event as it was on a day; most_rejected_pct as promised.
+
+    last_seen : over all days; None: never accepted with consent. came : or at least as exempt.
+    """
 
     event: str
     day: date
@@ -80,6 +85,11 @@ class Stream:
     usual: float | None
     last_seen: date | None
     most_rejected_pct: float | None = None
+    exempt_came: bool = False
+
+    @property
+    def came(self) -> bool:
+        return self.last_seen is not None or self.exempt_came
 
     @property
     def reject_pct(self) -> float:
@@ -105,7 +115,8 @@ def streams(home: Home, plan: TrackingPlan, day: date) -> list[Stream]:
         Stream(
             name, day, accepted.get(name, {}).get(day, 0), rejected.get(name, 0),
             _usual([accepted[name][past] for past in before if past in accepted[name]]) if name in accepted else None,
-            _last_seen(home, name), _promised_rejects(plan.events.get(name)),
+            _last_seen(home.accepted, name), _promised_rejects(plan.events.get(name)),
+            _last_seen(home.exempt, name) is not None,
         )
         for name in sorted(plan.events.keys() | rejected.keys())
     ]  # fmt: skip
@@ -122,7 +133,23 @@ def broken_promises(home: Home, plan: TrackingPlan, moment: Moment) -> list[Brok
         elif _is_promised(event):
             found += _of_lines(stream)
             found += _of_the_feed(stream, event, moment) if moment.live else ()
+            if moment.live and _is_missed(stream, event, moment, own=stream.event in plan.own):
+                found.append(Broken(stream.event, "never_seen", _ABSENT, {"day": str(stream.day)}))
     return found
+
+
+def _is_missed(stream: Stream, event: EventPlan, moment: Moment, *, own: bool) -> bool:
+    """Whether an event that never came should have.
+
+    A shop that declares an event means to send it. The packaged plan is for all shops, most of which send some of it: of
+    those events only the ones that promise to come are missed. `lifecycle.expected` says otherwise of either
+    (docs/decisions/0022-events-never-seen.md).
+    """
+    comes = event.lifecycle.expected
+    if comes is None:
+        comes = own or event.sla.freshness_hours is not None or event.sla.min_daily is not None
+    settled = moment.day - moment.first_day >= SETTLED
+    return comes and settled and not stream.came and event.lifecycle.status == "active"
 
 
 def _is_promised(event: EventPlan | None) -> bool:
@@ -145,15 +172,10 @@ def _of_lines(stream: Stream) -> Iterator[Broken]:
 
 
 def _of_the_feed(stream: Stream, event: EventPlan, moment: Moment) -> Iterator[Broken]:
-    """What holds for a feed that lives."""
+    """What holds for a feed that lives, of an event that comes."""
     promised = event.sla
     if stream.last_seen is None:
-        # Without a promise that it comes (a refund, a crash) it may rightly stay away.
-        comes = promised.freshness_hours is not None or promised.min_daily is not None
-        if comes and event.lifecycle.status == "active" and moment.day - moment.first_day >= SETTLED:
-            said = "the plan declares it and promises that it comes, but none was ever accepted"
-            yield Broken(stream.event, "never_seen", said, {"day": str(stream.day)})
-        return
+        return  # one finding is enough: `_is_missed`
     if promised.min_daily is not None and stream.accepted < promised.min_daily and moment.first_day < stream.day:
         said = f"{stream.accepted:,} accepted on {stream.day}; promised: at least {promised.min_daily:,}"
         yield Broken(stream.event, "volume_low", said, _facts(stream, promised.min_daily))
@@ -208,8 +230,8 @@ def _rejected(con: duckdb.DuckDBPyConnection, home: Home, day: date) -> Mapping[
     return defaultdict(int, rows.fetchall())
 
 
-def _last_seen(home: Home, event: str) -> date | None:
+def _last_seen(part: Path, event: str) -> date | None:
     """The newest day that holds a file: names of folders, newest first, and of files in the first of them only."""
-    folders = sorted((home.accepted / f"event={event}").glob("received_date=*"), reverse=True)
+    folders = sorted((part / f"event={event}").glob("received_date=*"), reverse=True)
     newest = next((folder for folder in folders if any(folder.glob("*.parquet"))), None)
     return None if newest is None else date.fromisoformat(newest.name.partition("=")[2])

@@ -30,7 +30,15 @@ from zantara_pipeline.tracking.batch import BatchWorker, FileCounts, Outcome
 from zantara_pipeline.tracking.commits import move_in, recover, stage
 from zantara_pipeline.tracking.direct import remember_keys
 from zantara_pipeline.tracking.observed import ObservedConsent
-from zantara_pipeline.tracking.reader import LandedFile, identify, landed_paths, line_batches, line_tables, untaken
+from zantara_pipeline.tracking.reader import (
+    LandedFile,
+    identify,
+    landed_paths,
+    line_batches,
+    line_tables,
+    refuse_long_lines,
+    untaken,
+)
 from zantara_pipeline.tracking.verdict import Rules
 
 # A batch is judged in memory, one per worker at a time; more than four workers would not stay under 1 GB.
@@ -229,12 +237,16 @@ def _outcomes(workers: Sequence[BatchWorker], batches: Iterable[pa.Table]) -> It
 
 
 def _readable(file: LandedFile, result: IngestResult) -> bool:
-    """Only a compressed file can turn out damaged after its first lines: read it through before taking any."""
-    if not file.path.name.endswith(".gz"):
-        return True
+    """Only a compressed file, or one that can hold a line of 2 GiB, can turn out unreadable after its first lines.
+
+    Those are read through before any line is taken.
+    """
     try:
-        for _ in line_batches(file, 0):
-            pass
+        if file.path.name.endswith(".gz"):
+            for _ in line_batches(file, 0):
+                pass
+        else:
+            refuse_long_lines(file)
     except InputError as error:
         result.refused[file.name] = str(error)
         return False

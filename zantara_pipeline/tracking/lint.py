@@ -87,7 +87,8 @@ def lint(dirs: Sequence[Path], *, threads: int, home: Home | None = None) -> lis
     except InputError as error:
         where, _, line = str(error.where).rpartition(":")
         file, number = (where, int(line)) if line.isdigit() else (str(error.where), 1)
-        return [Finding("error", file, number, Path(file).stem, error.what)]
+        said = f"{error.what}; {error.todo}" if error.todo else error.what
+        return [Finding("error", file, number, Path(file).stem, said)]
     findings: list[Finding] = []
     for path in overlay_files(dirs, "tracking_plan/*.yaml").values():
         _, line_of = load_yaml(path)

@@ -15,7 +15,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-from zantara_pipeline.contracts_io import PACKAGED, load_yaml, overlay_files, parse_contract, validate_contract
+from zantara_pipeline.contracts_io import (
+    PACKAGED,
+    load_yaml,
+    overlay_files,
+    parse_contract,
+    refuse_misnamed,
+    validate_contract,
+)
 from zantara_pipeline.errors import InputError
 
 Kind = Literal["string", "number", "integer", "boolean", "money"]
@@ -202,11 +209,16 @@ class Sla(Contract):
 
 
 class Lifecycle(Contract):
-    """Where an event is between planned and gone."""
+    """Where an event is between planned and gone.
+
+    expected : is its absence worth an alert (health.py)? Left out: yes in a shop's own contracts, and for a packaged
+        event where its sla promises that it comes.
+    """
 
     status: Literal["planned", "active", "deprecated", "retired"] = "active"
     supersedes: SnakeCase | None = None
     replaced_by: SnakeCase | None = None
+    expected: bool | None = None
 
 
 class EventPlan(Contract):
@@ -244,6 +256,12 @@ class EventPlan(Contract):
     def retypings(self, name: str) -> list[Migration]:
         """Changes of a property's type, first to last."""
         return [change for change in self.migrations if change.name == name and change.after is not None]
+
+    def past(self, name: str) -> list[str]:
+        """What a property was before, latest first, in words: "string before 3-0-0", "called wieght before 2-0-0"."""
+        changes = [change for change in reversed(self.migrations) if change.name == name]
+        changes.sort(key=lambda change: version_numbers(change.since), reverse=True)
+        return [f"{change.before or f'called {change.renamed_from}'} before {change.since}" for change in changes]
 
     def names_before(self, name: str) -> list[str]:
         """What a property was called before, latest name first."""
@@ -303,10 +321,14 @@ class PrivacyContract(Contract):
 
 @dataclass(frozen=True)
 class TrackingPlan:
-    """All events by name, with the privacy contract they refer to."""
+    """All events by name, with the privacy contract they refer to.
+
+    own : names of the events whose file is the shop's own, and not one that comes with the package.
+    """
 
     events: dict[str, EventPlan]
     privacy: PrivacyContract
+    own: frozenset[str] = frozenset()
 
     @cached_property
     def purposes(self) -> tuple[str, ...]:
@@ -325,18 +347,21 @@ def load_plan(dirs: Sequence[Path]) -> TrackingPlan:
     ------
     InputError : the first thing wrong, with file, line and key.
     """
+    refuse_misnamed([folder for folder in dirs if folder != PACKAGED])
     privacy_file = overlay_files(dirs, "privacy.yaml").get("privacy.yaml")
     if privacy_file is None:
         raise InputError("no privacy.yaml among the contracts", dirs[-1], "restore the packaged one")
     privacy = parse_contract(PrivacyContract, privacy_file)
-    events = {}
+    events, own = {}, set()
     for name, path in overlay_files(dirs, "tracking_plan/*.yaml").items():
         plan = _load_event(path, privacy)
         if Path(name).stem != plan.event:
             raise InputError(f"the file declares event '{plan.event}'", path, f"name it {plan.event}.yaml")
         events[plan.event] = plan
+        if not path.is_relative_to(PACKAGED):
+            own.add(plan.event)
     _check_exemptions(privacy, events, privacy_file)
-    return TrackingPlan(events=events, privacy=privacy)
+    return TrackingPlan(events=events, privacy=privacy, own=frozenset(own))
 
 
 def _check_exemptions(privacy: PrivacyContract, events: Mapping[str, EventPlan], path: Path) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,10 @@ _TYPES = {
     "money": "money",
 }
 _CARRIED = {"enum": "enum", "pattern": "pattern", "minimum": "min", "maximum": "max", "maxLength": "max_length"}
+
+
+class _Odd(ValueError):
+    """A part of a foreign plan that has another shape than the rest promises; says which."""
 
 
 @dataclass
@@ -55,7 +59,16 @@ def read_foreign_plan(path: Path) -> list[Imported]:
         raise InputError(f"cannot be read ({error.strerror})", path, "check the path") from None
     except ValueError as error:
         raise InputError(f"not JSON: {error}", path, "export the plan again") from None
-    events = list(_events(data))
+    except RecursionError:
+        raise InputError("not a plan: it is nested too deeply", path, "export the plan again") from None
+    try:
+        events = list(_events(data))
+    except _Odd as odd:
+        raise InputError(str(odd), path, "export the plan again, or correct it there") from None
+    names = [event.entry["event"] for event in events]
+    twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
+    if twice is not None:
+        raise InputError(f"two of its events would be named '{twice}' here", path, "rename one of them there")
     if not events:
         known = "an entry with 'event' and 'properties', a list of them, or a Segment tracking plan"
         raise InputError("no events of a tracking plan in it", path, f"give {known}")
@@ -81,9 +94,13 @@ def write_events(events: list[Imported], folder: Path) -> list[Path]:
             raise InputError(
                 f"event '{event.entry['event']}', key '{key}': {first['msg']}", None, "mend it there"
             ) from None
-    folder.mkdir(parents=True, exist_ok=True)
-    for path, event in written.items():
-        path.write_text(yaml.safe_dump(event.entry, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, event in written.items():
+            path.write_text(yaml.safe_dump(event.entry, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    except OSError as error:
+        what = f"cannot be written into ({error.strerror})"
+        raise InputError(what, folder, "give another --out, or change its permissions") from None
     return list(written)
 
 
@@ -96,11 +113,24 @@ def _events(data: Any) -> Iterator[Imported]:
         if "event" in data and isinstance(data.get("properties", {}), dict):
             yield _entry(data)
         elif isinstance(rules, dict):
-            yield from (_segment(rule.get("name"), rule, rule.get("rules")) for rule in rules.get("events", ()))
+            listed = _objects(rules.get("events") or [], "rules.events")
+            yield from (_segment(rule.get("name"), rule, rule.get("rules")) for rule in listed)
         elif isinstance(rules, list):
-            yield from (
-                _segment(rule.get("key"), rule, rule.get("jsonSchema")) for rule in rules if rule.get("type") == "TRACK"
-            )
+            tracked = [rule for rule in _objects(rules, "rules") if rule.get("type") == "TRACK"]
+            yield from (_segment(rule.get("key"), rule, rule.get("jsonSchema")) for rule in tracked)
+
+
+def _objects(found: Any, name: str) -> list[dict[str, Any]]:
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise _Odd(f"its '{name}' is no list of objects")
+    return found
+
+
+def _object(found: Any, name: str) -> dict[str, Any]:
+    """A part that may be absent or null."""
+    if found is not None and not isinstance(found, dict):
+        raise _Odd(f"{name} is no object")
+    return found or {}
 
 
 def _entry(data: dict[str, Any]) -> Imported:
@@ -121,11 +151,16 @@ def _segment(name: Any, rule: dict[str, Any], schema: Any) -> Imported:
     """A TRACK rule: the event's properties are a JSON Schema below properties.properties."""
     result = Imported(_head(str(name)))
     _rename_note(result, str(name))
-    described = rule.get("description") or (schema or {}).get("description")
+    part = f"what it says of event '{result.entry['event']}'"
+    schema = _object(schema, part)
+    described = rule.get("description") or schema.get("description")
     if described:
         result.entry["description"] = described
-    inner = ((schema or {}).get("properties") or {}).get("properties") or {}
-    _add_properties(result, inner.get("properties") or {}, required=tuple(inner.get("required") or ()))
+    inner = _object(_object(schema.get("properties"), part).get("properties"), part)
+    required = inner.get("required") or []
+    if not isinstance(required, list):
+        raise _Odd(f"{part} has a 'required' that is no list")
+    _add_properties(result, _object(inner.get("properties"), part), required=required)
     return result
 
 
@@ -144,12 +179,15 @@ def _rename_note(result: Imported, original: str) -> None:
         result.notes.append(f"'{original}' is named '{result.entry['event']}' here; have it sent under that name")
 
 
-def _add_properties(result: Imported, shapes: dict[str, Any], required: tuple[str, ...]) -> None:
+def _add_properties(result: Imported, shapes: dict[str, Any], required: Collection[Any]) -> None:
     properties: dict[str, Any] = {}
     for original, shape in shapes.items():
         name = snake_case(original)
         if name != original:
             result.notes.append(f"property '{original}' is named '{name}' here; have it sent under that name")
+        if name in properties:
+            result.notes.append(f"property '{original}' is left out: another one is named '{name}' here already")
+            continue
         converted = _property(name, shape if isinstance(shape, dict) else {}, result.notes)
         if converted is not None:
             properties[name] = converted | ({"required": True} if original in required else {})
@@ -160,7 +198,7 @@ def _property(name: str, shape: dict[str, Any], notes: list[str]) -> dict[str, A
     kinds = shape.get("type", "string")
     kinds = list(kinds) if isinstance(kinds, list) else [kinds]
     plain = [kind for kind in kinds if kind != "null"]
-    if len(plain) != 1 or plain[0] not in _TYPES:
+    if len(plain) != 1 or not isinstance(plain[0], str) or plain[0] not in _TYPES:
         notes.append(f"property '{name}' is left out: its type {json.dumps(shape.get('type'))} has no counterpart")
         return None
     converted: dict[str, Any] = {"type": _TYPES[plain[0]]}

@@ -24,6 +24,10 @@ from zantara_pipeline.errors import InputError
 from zantara_pipeline.storage.ledger import Ledger
 
 CHUNK_BYTES = 4 * 2**20
+# Arrow's offsets of a column of text have 32 bits with a sign; past that they would wrap round without a word. Only one
+# line that is nearly as long can fill a block so far, because a block is cut behind its last newline. One byte is left for
+# the newline that a last line may lack.
+MOST_BLOCK_BYTES = 2**31 - 2
 _LAST_ASCII = 0x7F
 # event_id, event and timestamp with their keys alone need more; a longer line of blanks counts as unparsable.
 _SHORTEST_EVENT = 40
@@ -85,7 +89,7 @@ def line_batches(file: LandedFile, file_no: int) -> Iterator[pa.RecordBatch]:
 
     Raises
     ------
-    InputError : a truncated or damaged .gz (whole file refused, nothing of it is taken).
+    InputError : a truncated or damaged .gz, or a line of 2 GiB (whole file refused, nothing of it is taken).
     """
     line_no = 1
     try:
@@ -100,8 +104,38 @@ def line_batches(file: LandedFile, file_no: int) -> Iterator[pa.RecordBatch]:
             file.path,
             "land it again; nothing of it was taken",
         ) from None
+    except _LineTooLong:
+        raise _too_long(file, line_no) from None
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", file.path, "check the file") from None
+
+
+class _LineTooLong(Exception):
+    pass
+
+
+def _too_long(file: LandedFile, line_no: int) -> InputError:
+    what = f"a line is longer than can be read ({MOST_BLOCK_BYTES:,} bytes)"
+    return InputError(what, f"{file.path}:{line_no}", "end each event with a newline; nothing of the file was taken")
+
+
+def refuse_long_lines(file: LandedFile) -> None:
+    """Find out before a line is taken whether `line_batches` would end at one that is too long (same pieces, same rule).
+
+    Raises
+    ------
+    InputError : it would.
+    """
+    if file.bytes <= MOST_BLOCK_BYTES:
+        return
+    held, line_no = 0, 1
+    with file.path.open("rb") as handle:
+        while piece := handle.read(CHUNK_BYTES):
+            if held + len(piece) > MOST_BLOCK_BYTES:
+                raise _too_long(file, line_no)
+            cut = piece.rfind(b"\n") + 1
+            held = len(piece) - cut if cut else held + len(piece)
+            line_no += piece.count(b"\n")
 
 
 def _blocks(source: Any) -> Iterator[memoryview]:
@@ -109,6 +143,8 @@ def _blocks(source: Any) -> Iterator[memoryview]:
     carry, more = b"", True
     while more:
         block, size = _filled(source, carry)
+        if size > MOST_BLOCK_BYTES:  # before the block is cut: the line that is open begins at its start
+            raise _LineTooLong
         more = size > len(carry)
         cut = block.rfind(b"\n", len(carry), size) + 1
         carry = bytes(memoryview(block)[cut:size])
@@ -210,6 +246,10 @@ def _rendering(line: bytes) -> str | None:
         line.decode("utf-8")
         return None
     except UnicodeDecodeError:
+        if (
+            8 * len(line) > MOST_BLOCK_BYTES
+        ):  # written out, a wrong byte takes four; the other half is for the block's rest
+            raise _LineTooLong from None
         return line.decode("utf-8", "backslashreplace")
 
 

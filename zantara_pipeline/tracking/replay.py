@@ -95,7 +95,7 @@ def replay(
 class Change:
     """How many lines of one kind of failure would come to what, judged by the plan as it is now.
 
-    was, now : reasons as "code path", joined; now may also be accepted or suppressed.
+    was, now : reasons as "code path", joined; now may also be accepted, exempt (accepted without consent) or suppressed.
     """
 
     fingerprint: str
@@ -260,10 +260,11 @@ class _Replay:
 
     def changes(self) -> list[Change]:
         again = f"SELECT source, line_no, {_SAID} AS now FROM {self._again()}" if self._failed_again() else _NO_VERDICT
-        taken = self.folder / "accepted"
-        if any(taken.glob("*/*/*.parquet")):
-            files = f"read_parquet({quote(str(taken / '*' / '*' / '*.parquet'))}, union_by_name = true)"
-            again += f" UNION ALL SELECT source, line_no, 'accepted' FROM {files}"
+        for fate in ("accepted", "exempt"):
+            taken = self.folder / fate
+            if any(taken.glob("*/*/*.parquet")):
+                files = f"read_parquet({quote(str(taken / '*' / '*' / '*.parquet'))}, union_by_name = true)"
+                again += f" UNION ALL SELECT source, line_no, '{fate}' FROM {files}"
         rows = self.con.execute(
             f"SELECT fingerprint, event, {_SAID} AS was, coalesce(now, 'suppressed'), count(*) FROM "
             f"(SELECT * FROM {self._old()} WHERE {self.chosen}) LEFT JOIN ({again}) USING (source, line_no) "

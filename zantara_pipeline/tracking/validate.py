@@ -55,7 +55,7 @@ def validate_file(
     InputError : no such file, a folder, a truncated .gz, another format than given.
     """
     if not path.is_file():
-        raise InputError("no such file", path, "name a .jsonl or .jsonl.gz file")
+        raise InputError("it is a folder" if path.is_dir() else "no such file", path, "name a .jsonl or .jsonl.gz file")
     file, verdict = identify(path, path.name), FileVerdict(str(path))
     adaptation = intake.look(path) if intake else None
     if adaptation:

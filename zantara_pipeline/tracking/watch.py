@@ -9,6 +9,7 @@ failure_kinds.py), raising and delivering (alerts/).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
@@ -32,6 +33,8 @@ KINDS = ("new_failure", *SEVERITIES)
 
 # A sender that writes ids into names makes a kind of failure, and an event, of every one of them.
 MOST_FAILURES, MOST_UNPLANNED = 100, 20
+# A plan that was imported whole from another tool declares hundreds of events before the first of them is sent.
+MOST_NEVER_SEEN = 20
 # Of a line that is wrong all over, so many reasons are said.
 MOST_REASONS = 3
 
@@ -65,15 +68,20 @@ def _failures(kinds: Sequence[FailureKind]) -> Iterator[Finding]:
 
 
 def _promises(found: Sequence[Broken]) -> Iterator[Finding]:
-    unplanned = [broken for broken in found if broken.problem == "unplanned"]
-    many = len(unplanned) > MOST_UNPLANNED
+    counts = Counter(broken.problem for broken in found)
+    many: dict[Problem, tuple[int, str]] = {
+        "unplanned": (
+            MOST_UNPLANNED,
+            "different names of events came on one day that no plan declares; does a name hold an id?",
+        ),
+        "never_seen": (MOST_NEVER_SEEN, "events that the plan declares never came (zantara plan health names them)"),
+    }
+    together = {problem: said for problem, (most, said) in many.items() if counts[problem] > most}
     for broken in found:
-        if not (many and broken.problem == "unplanned"):
+        if broken.problem not in together:
             severity = SEVERITIES[broken.problem]
             details = {"event": broken.event, **broken.facts}
             yield Finding(broken.problem, severity, f"event/{broken.event}", broken.said, details)
-    if many:
-        said = (
-            f"{len(unplanned)} different names of events came on one day that no plan declares; does a name hold an id?"
-        )
-        yield Finding("unplanned", SEVERITIES["unplanned"], "events", said, {"names": len(unplanned)})
+    for problem, said in together.items():
+        number = counts[problem]
+        yield Finding(problem, SEVERITIES[problem], "events", f"{number} {said}", {"names": number})

@@ -287,6 +287,17 @@ def test_the_output_is_replaced_whole_and_the_same_every_time(tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl.gz"]
 
 
+def made(root: Path, name: str, content: bytes) -> Path:
+    (root / name).write_bytes(content)
+    return root / name
+
+
+def test_an_empty_file_is_not_adapted_whatever_format_is_given(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no event in it"):
+        adapt_file(made(tmp_path, "a.json", b"\n"), tmp_path / "o", intake("segment"))
+    assert not (tmp_path / "o").exists()
+
+
 Prepare = Callable[[Path], tuple[Path, Path]]
 
 
@@ -296,14 +307,23 @@ Prepare = Callable[[Path], tuple[Path, Path]]
         (lambda root: (root / "none.jsonl", root / "o"), "no such file"),
         (lambda root: (root / "events.csv", root / "events.csv"), "the output would replace the input"),
         (lambda root: (root / "events.csv", root / "no" / "o"), "no such folder"),
-        (lambda root: (root / "ours.jsonl", root / "o"), "nothing to adapt"),
+        (lambda root: (root / "ours.jsonl", root / "o"), "nothing to adapt: these are lines of the envelope already"),
+        (lambda root: (root, root / "o"), "it is a folder; name one file of events"),
+        (lambda root: (root / "events.csv", root), "the output is a folder"),
+        (lambda root: (made(root, "a.json", b""), root / "o"), "it is empty, or damaged from its start"),
+        (lambda root: (made(root, "a.json.gz", b"no gzip"), root / "o"), "it is empty, or damaged from its start"),
+        (lambda root: (made(root, "a.json", b"{}\n"), root / "o"), "no format of events is known by its first lines"),
+        (lambda root: (made(root, "a.json", b'[{"type":"track"}]'), root / "o"), "it is one JSON array; write one event a line"),
+        (lambda root: (made(root, "a.csv", b"event_id,event,timestamp\n"), root / "o"), "there is no event in it"),
+        (lambda root: (made(root, "a.csv", b"event_id;event;timestamp\n1;a;b\n"), root / "o"), "set csv.delimiter"),
+        (lambda root: (made(root, "a.csv", "event_id,event\n".encode("utf-16")), root / "o"), "save it as UTF-8"),
     ],
-)
+)  # fmt: skip
 def test_what_cannot_be_adapted_leaves_no_output(tmp_path: Path, prepare: Prepare, said: str) -> None:
     shutil.copy(FIXTURES / "events.csv", tmp_path)
     (tmp_path / "ours.jsonl").write_bytes(text([event()]))
-    before = sorted(path.name for path in tmp_path.iterdir())
     path, out = prepare(tmp_path)
+    before = sorted(path.name for path in tmp_path.iterdir())
     with pytest.raises(InputError, match=said):
         adapt_file(path, out, intake())
     assert sorted(path.name for path in tmp_path.iterdir()) == before

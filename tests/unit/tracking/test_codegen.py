@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
 import pytest
 from event_lines import PLAN, event
+from typer.testing import CliRunner
 
+from zantara_pipeline.cli.app import app
 from zantara_pipeline.cli.plan import Output
+from zantara_pipeline.errors import InputError
 from zantara_pipeline.tracking.codegen import OUTPUTS, write_output
 from zantara_pipeline.tracking.codegen.json_schema import DIALECT, json_schema, json_schema_files
 from zantara_pipeline.tracking.codegen.plan_page import plan_page_files
+from zantara_pipeline.tracking.plan import EventPlan
 
 
 @pytest.mark.parametrize("name", sorted(PLAN.events))
@@ -64,3 +69,58 @@ def test_the_command_offers_every_output() -> None:
 def test_schemas_are_json() -> None:
     for name, content in json_schema_files(PLAN).items():
         assert json.loads(content)["title"] == name.removesuffix(".schema.json")
+
+
+MOVED = EventPlan.model_validate({
+    "event": "parcel_sent", "version": "3-0-0", "properties": {"weight": {"type": "money"}, "note": {"type": "string"}},
+    "migrations": [
+        {"property": "weight", "renamed_from": "wieght", "since": "2-0-0"},
+        {"property": "weight", "from": "string", "to": "integer", "since": "1-2-0"},
+        {"property": "weight", "from": "integer", "to": "money", "since": "3-0-0"},
+    ],
+})  # fmt: skip
+PAST = ["integer before 3-0-0", "called wieght before 2-0-0", "string before 1-2-0"]
+
+
+def test_what_a_property_was_before_stands_on_the_page_and_in_the_schema() -> None:
+    plan = replace(PLAN, events={"parcel_sent": MOVED})
+    assert f"- `weight`: {', '.join(PAST)}\n" in plan_page_files(plan)["tracking-plan.md"]
+    schema = json.loads(json_schema_files(plan)["parcel_sent.schema.json"])
+    jsonschema_rs.meta.validate(schema)
+    properties = schema["properties"]["properties"]["properties"]
+    assert properties["weight"]["$comment"] == "; ".join(PAST)
+    assert "$comment" not in properties["note"]
+
+
+def test_a_plan_without_migrations_says_nothing_of_them() -> None:
+    assert "was before" not in plan_page_files(PLAN)["tracking-plan.md"]
+    assert "$comment" not in "".join(json_schema_files(PLAN).values())
+
+
+def codegen(*arguments: object) -> dict[str, Any]:
+    done = CliRunner().invoke(app, ["plan", "codegen", "json-schema", "--json", *map(str, arguments)])
+    assert done.exit_code == 0
+    return json.loads(done.stdout)
+
+
+def test_machines_are_told_which_files_would_change_and_which_did(tmp_path: Path) -> None:
+    out = tmp_path / "schemas"
+    every = {str(out / name) for name in json_schema_files(PLAN)}
+    would = codegen("--out", out, "--dry-run")
+    assert would["output"] == "json-schema" and would["dry_run"] and not out.exists()
+    assert {file["path"] for file in would["files"] if file["changed"]} == every
+    did = codegen("--out", out)
+    assert did["files"] == would["files"] and {str(path) for path in out.iterdir()} == every
+    (out / "purchase.schema.json").write_text("changed by hand")
+    again = codegen("--out", out, "--dry-run")["files"]
+    assert {file["path"] for file in again} == every
+    assert [file["path"] for file in again if file["changed"]] == [str(out / "purchase.schema.json")]
+
+
+def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.write_text("mine")
+    for dry_run in (True, False):
+        with pytest.raises(InputError, match="cannot be written into"):
+            write_output({"a.json": "x"}, out, dry_run=dry_run)
+    assert out.read_text() == "mine"

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from event_lines import PLAN, RULES, Shop, event, viewed
 
+from zantara_pipeline.contracts_io import PACKAGED
 from zantara_pipeline.tracking.health import Moment, broken_promises, moment_of, streams
-from zantara_pipeline.tracking.plan import Lifecycle, Sla, TrackingPlan
+from zantara_pipeline.tracking.plan import Exemption, Lifecycle, Sla, TrackingPlan, load_plan
 
 LAST = date(2026, 3, 31)
 AS_OF = datetime(2026, 4, 1, 6, tzinfo=UTC)
@@ -135,3 +136,56 @@ def test_a_day_is_whole_when_something_of_a_later_day_came(tmp_path: Path) -> No
 
 def test_a_home_without_events_is_not_looked_at(tmp_path: Path) -> None:
     assert moment_of(Shop(tmp_path, RULES).ledger, AS_OF) is None
+
+
+ONCE = "rating"  # of the packaged plan, without a promise that it comes
+
+
+@pytest.mark.parametrize(
+    ("own", "expected", "status", "missed"),
+    [
+        (True, None, "active", True),
+        (True, False, "active", False),
+        (True, None, "planned", False),
+        (True, True, "planned", False),
+        (False, None, "active", False),
+        (False, True, "active", True),
+    ],
+)
+def test_a_shop_misses_what_it_declared_itself_and_of_the_package_only_what_is_expected(
+    tmp_path: Path, own: bool, expected: bool | None, status: str, missed: bool
+) -> None:
+    plan = only(Sla(), name=ONCE)
+    lifecycle = Lifecycle(status=status, expected=expected)  # type: ignore[arg-type]
+    changed = plan.events[ONCE].model_copy(update={"lifecycle": lifecycle})
+    plan = replace(plan, events={ONCE: changed}, own=frozenset({ONCE} if own else ()))
+    found = shop(tmp_path, views(LAST, 1))
+    assert problems(found, plan) == (["never_seen"] if missed else [])
+    assert problems(found, plan, replace(LIVING, live=False)) == []
+    assert problems(found, plan, replace(LIVING, first_day=LAST - timedelta(days=6))) == []
+
+
+def test_an_event_that_is_told_not_to_be_expected_is_not_missed_whatever_it_promises(tmp_path: Path) -> None:
+    plan = only(Sla(freshness_hours=1), name=ONCE)
+    changed = plan.events[ONCE].model_copy(update={"lifecycle": Lifecycle(expected=False)})
+    assert problems(shop(tmp_path, views(LAST, 1)), replace(plan, events={ONCE: changed})) == []
+
+
+def test_an_event_that_comes_as_exempt_only_is_not_missed(tmp_path: Path) -> None:
+    rule = Exemption(event="page_timing", countries=("FR",), legal_reference="a guideline")
+    exempting = replace(PLAN, privacy=PLAN.privacy.model_copy(update={"exemptions": (rule,)}))
+    found = Shop(tmp_path, replace(RULES, plan=exempting))
+    times = {"timestamp": f"{LAST}T10:00:00Z", "received_at": f"{LAST}T10:00:05Z"}
+    timing = event("page_timing", {"page": "/", "load_ms": 1}, context={"country": "FR"}, consent=..., **times)
+    found.land("a.jsonl", [timing, *views(LAST, 1)])
+    found.ingest()
+    assert problems(found, replace(only(Sla(), name="page_timing"), own=frozenset({"page_timing"}))) == []
+    assert problems(found, replace(only(Sla(), name="purchase"), own=frozenset({"purchase"}))) == ["never_seen"]
+
+
+def test_an_events_file_in_a_folder_of_the_shop_makes_it_the_shops_own(tmp_path: Path) -> None:
+    (tmp_path / "tracking_plan").mkdir()
+    (tmp_path / "tracking_plan" / "refund.yaml").write_text((PACKAGED / "tracking_plan" / "refund.yaml").read_text())
+    (tmp_path / "tracking_plan" / "gift_sent.yaml").write_text("{event: gift_sent, version: 1-0-0}")
+    assert load_plan((PACKAGED,)).own == set()
+    assert load_plan((PACKAGED, tmp_path)).own == {"refund", "gift_sent"}

@@ -195,6 +195,101 @@ def test_what_is_no_plan_is_refused(tmp_path: Path, content: str, said: str) -> 
         read_foreign_plan(file)
 
 
+TRACK = {"type": "TRACK", "key": "A"}
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ({"rules": [1]}, "its 'rules' is no list of objects"),
+        ({"rules": {"events": [1]}}, "its 'rules.events' is no list of objects"),
+        ({"rules": {"events": {"a": 1}}}, "its 'rules.events' is no list of objects"),
+        ({"rules": [TRACK | {"jsonSchema": "no"}]}, "what it says of event 'a' is no object"),
+        ({"rules": [TRACK | {"jsonSchema": {"properties": {"properties": {"properties": ["x"]}}}}]}, "is no object"),
+        ({"rules": [TRACK | {"jsonSchema": {"properties": {"properties": {"required": 1}}}}]}, "has a 'required' that is no list"),
+        ([{"event": "Gift Sent"}, {"event": "gift_sent"}], "two of its events would be named 'gift_sent' here"),
+    ],
+)
+def test_a_plan_of_another_shape_is_refused_in_one_line(tmp_path: Path, document: Any, said: str) -> None:
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps(document))
+    with pytest.raises(InputError) as error:
+        read_foreign_plan(file)
+    assert said in str(error.value) and str(error.value).startswith(f"{file}: ") and "\n" not in str(error.value)
+
+
+def test_a_plan_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    file.write_text("[" * 100_000)
+    with pytest.raises(InputError, match="nested too deeply"):
+        read_foreign_plan(file)
+
+
+def test_what_an_import_cannot_carry_is_noted_and_not_lost_without_a_word(tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    shapes = {"size": "string", "Size": "number", "odd": {"type": {"a": 1}}, "mixed": {"type": ["string", {"a": 1}]}}
+    file.write_text(json.dumps({"event": "gift_sent", "properties": shapes}))
+    [imported] = read_foreign_plan(file)
+    assert imported.entry["properties"] == {"size": {"type": "string"}}
+    left_out = [note for note in imported.notes if "is left out" in note]
+    assert [note.split("'")[1] for note in left_out] == ["Size", "odd", "mixed"]
+
+
+def test_an_import_into_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text(REQUIRED_ENTRY)
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(InputError, match="cannot be written into"):
+        write_events(read_foreign_plan(tmp_path / "plan.json"), tmp_path / "out" / "tracking_plan")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("tracking_plan/gift.yml", "contracts end with .yaml; name it gift.yaml"),
+        ("tracking-plan/gift.yaml", "did you mean 'tracking_plan'?"),
+        ("adapter.yaml", "did you mean 'adapters.yaml'?"),
+        ("privacy.yml", "did you mean 'privacy.yaml'?"),
+    ],
+)
+def test_a_contract_whose_name_is_nearly_right_is_not_left_out_without_a_word(
+    tmp_path: Path, name: str, said: str
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("event: gift\n")
+    with pytest.raises(InputError) as error:
+        load_plan([PACKAGED, tmp_path])
+    assert str(error.value).endswith(said) and str(tmp_path) in str(error.value)
+    [found] = lint([PACKAGED, tmp_path], threads=1)
+    assert found.level == "error" and said in str(found)
+
+
+def test_other_files_beside_the_contracts_disturb_nobody(tmp_path: Path) -> None:
+    for name in ("README.md", "docker-compose.yaml", ".git", "tracking_plan/notes.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    assert load_plan([PACKAGED, tmp_path]).events.keys() == load_plan([PACKAGED]).events.keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("event: gift\nversion: 1.0\n", "gift.yaml:2: key 'version': Input should be a valid string; put it in quotes"),
+        ("event: gift\n", "gift.yaml:1: key 'version': Field required; add it"),
+        ("event: gift\nversion: 1-0-0\nowner: [me]\n", "gift.yaml:3: key 'owner': Input should be a valid string; give a text"),
+        ("event: gift\nversion: 1-0-0\nuses: shop\n", "gift.yaml:3: key 'uses': Input should be a valid list; write it as [a, b]"),
+        ("event: gift\nversion: 1-0-0\nproperties:\n  1: {type: string}\n", "key 'properties.1': a name is text, and this is none; put it in quotes"),
+        ("event: gift\ndescription: &a [*a]\n", "gift.yaml: not valid YAML: it refers to itself, or is nested too deeply; write it without aliases"),
+    ],
+)  # fmt: skip
+def test_a_slip_in_yaml_is_one_line_that_says_what_to_do(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "tracking_plan").mkdir()
+    (tmp_path / "tracking_plan" / "gift.yaml").write_text(text)
+    with pytest.raises(InputError) as error:
+        load_plan([PACKAGED, tmp_path])
+    assert str(error.value).endswith(said) and "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("name", "snake"),
     [("Product Viewed", "product_viewed"), ("productViewed", "product_viewed"), ("a--b", "a_b"), ("ok_1", "ok_1")],

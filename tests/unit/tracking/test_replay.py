@@ -18,7 +18,7 @@ from zantara_pipeline.storage.engine import open_engine
 from zantara_pipeline.storage.ledger import Ledger
 from zantara_pipeline.tracking import commits, replay
 from zantara_pipeline.tracking.fixes import Fixes, load_fixes
-from zantara_pipeline.tracking.plan import load_plan
+from zantara_pipeline.tracking.plan import Exemption, load_plan
 from zantara_pipeline.tracking.quarantine import detail, kinds
 from zantara_pipeline.tracking.replay import Replayed
 from zantara_pipeline.tracking.sources import NOTHING_NEW, mark_staged, prepare
@@ -220,6 +220,33 @@ def test_the_diff_says_what_a_replay_would_do(tmp_path: Path, broken: Rules) -> 
     assert rows == {"accepted": done.accepted, "suppressed": done.suppressed}
     assert sum(change.rows for change in found) == done.rows
     assert sum(change.rows for change in found if change.was == change.now) == done.quarantined
+
+
+def test_the_diff_calls_exempt_what_a_replay_would_exempt(tmp_path: Path) -> None:
+    """Under a new plan the event has another consent, of which the person said nothing, and is exempt in one country."""
+    timing = RULES.plan.events["page_timing"]
+    as_text = timing.properties["load_ms"].model_copy(update={"type": "string", "min": None, "max": None})
+    wrong = timing.model_copy(update={"properties": timing.properties | {"load_ms": as_text}})
+    old = replace(RULES, plan=replace(RULES.plan, events=RULES.plan.events | {"page_timing": wrong}))
+    shop = Shop(tmp_path, old)
+    lines = [
+        event("page_timing", {"page": "/", "load_ms": 1.5}, event_id=f"e-{n}", user_id=f"u-{n}", context={"country": country},
+              consent={"analytics": True} | said)
+        for n, (country, said) in enumerate([
+            ("FR", {}), ("FR", {}), ("DE", {}), ("FR", {"personalization": True}), ("FR", {"personalization": False})
+        ])
+    ]  # fmt: skip
+    shop.land("a.jsonl", lines)
+    assert shop.ingest().total.quarantined == len(lines)
+    rule = Exemption(event="page_timing", countries=("FR",), legal_reference="a guideline")
+    privacy = RULES.plan.privacy.model_copy(update={"exemptions": (rule,)})
+    other = timing.model_copy(update={"consent_category": "personalization"})
+    new = replace(RULES, plan=replace(RULES.plan, events=RULES.plan.events | {"page_timing": other}, privacy=privacy))
+    found = replay.diff(shop.home, shop.ledger, new)
+    assert {change.now: change.rows for change in found} == {"exempt": 2, "accepted": 1, "suppressed": 2}
+    done = replay.replay(shop.home, shop.ledger, new)
+    assert (done.accepted, done.suppressed) == (3, 2)
+    assert shop.query("SELECT accepted, exempt, suppressed FROM ingested_files") == [(3, 2, 2)]
 
 
 def test_discarded_lines_are_gone_and_why_is_recorded(tmp_path: Path, broken: Rules) -> None:

@@ -145,3 +145,70 @@ def test_windows_line_ends_do_not_reach_what_is_kept(tmp_path: Path) -> None:
     assert shop.stages("a.jsonl") == {1: "accepted", 2: "quarantined", 3: "unparsable"}
     assert [row["payload_raw"] for row in shop.quarantined()] == [bad]
     assert [row["line"] for row in shop.unparsable()] == ["not json"]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+@pytest.mark.parametrize("end", [b"", b"\n", b'\n{"c":3}\n'])
+def test_a_line_beyond_what_arrow_can_count_refuses_its_file_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, end: bytes
+) -> None:
+    monkeypatch.setattr(reader, "CHUNK_BYTES", 16)
+    monkeypatch.setattr(reader, "MOST_BLOCK_BYTES", 100)
+    path = write(tmp_path, b'{"a":1}\n\n' + b"x" * 101 + end, name)
+    with pytest.raises(InputError) as error:
+        lines_of(path)
+    said = "a line is longer than can be read (100 bytes); end each event with a newline; nothing of the file was taken"
+    assert str(error.value) == f"{path}:3: {said}"
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_a_line_just_below_that_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: bytes) -> None:
+    monkeypatch.setattr(reader, "CHUNK_BYTES", 16)
+    monkeypatch.setattr(reader, "MOST_BLOCK_BYTES", 100)
+    long = "x" * 80  # a block holds a line and at most one chunk beside it
+    assert lines_of(write(tmp_path, b'{"a":1}\n' + long.encode() + end)) == [(1, '{"a":1}', False), (2, long, False)]
+
+
+def test_a_long_line_of_bad_bytes_is_refused_before_it_is_written_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "MOST_BLOCK_BYTES", 1000)
+    assert lines_of(write(tmp_path, b"\xff" * 120))[0][1] == "\\xff" * 120
+    with pytest.raises(InputError, match="a line is longer than can be read"):
+        lines_of(write(tmp_path, b"\xff" * 130))
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 16, 64])
+def test_looking_for_long_lines_beforehand_finds_what_reading_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr(reader, "CHUNK_BYTES", chunk)
+    monkeypatch.setattr(reader, "MOST_BLOCK_BYTES", 100)
+    said: set[str | None] = set()
+    for length in (30, 60, 84, 92, 99, 100, 101, 120, 200):
+        file = identify(write(tmp_path, b"{}\n" * 40 + b"x" * length + b"\n{}\n" * 3), "a.jsonl")
+        answers = []
+        for read in (lambda file: list(line_batches(file, 0)), reader.refuse_long_lines):
+            try:
+                read(file)
+                answers.append(None)
+            except InputError as error:
+                answers.append(str(error))
+        assert answers[0] == answers[1]
+        said.add(answers[0])
+    assert said >= {None} and any(answer and ":41: " in answer for answer in said)
+
+
+def test_the_offsets_of_the_largest_block_fit_into_32_bits() -> None:
+    # with the newline that a last line may lack
+    assert reader.MOST_BLOCK_BYTES + 1 <= 2**31 - 1
+
+
+def test_a_run_goes_on_with_the_other_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "MOST_BLOCK_BYTES", 400)
+    shop = Shop(tmp_path)
+    shop.land("a.jsonl", [event()])
+    shop.land("b.jsonl", [viewed(category="c" * 400)])
+    result = shop.ingest()
+    assert list(result.files) == ["a.jsonl"] and list(result.refused) == ["b.jsonl"]
+    assert "a line is longer than can be read" in result.refused["b.jsonl"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -180,3 +181,25 @@ def test_a_living_feed_is_watched_and_history_is_not(tmp_path: Path) -> None:
     }
     stale = [finding for finding in told(shop, AS_OF + timedelta(days=2, hours=1)) if finding.kind == "stale"]
     assert [(finding.subject, finding.severity) for finding in stale] == [("event/product_view", "critical")]
+
+
+def test_a_plan_that_was_imported_whole_is_one_alert_and_not_one_per_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = took(Shop(tmp_path, RULES), "a.jsonl", [viewed(price=1, currency="EUR")])
+    took(shop, "b.jsonl", [viewed(price=1, currency="EUR")], DAY + timedelta(days=9))
+    live(shop)
+    rating = RULES.plan.events["rating"]
+    names = [f"imported_{number}" for number in range(4)]
+    imported = {name: rating.model_copy(update={"event": name}) for name in names}
+    plan = replace(
+        RULES.plan, events={"product_view": RULES.plan.events["product_view"]} | imported, own=frozenset(names)
+    )
+
+    def absent() -> list[tuple[str, str]]:
+        found = findings(shop.home, shop.ledger, plan, AS_OF + timedelta(days=9))
+        return [(f.subject, f.severity) for f in found if f.kind == "never_seen"]
+
+    assert absent() == [(f"event/{name}", "info") for name in names]
+    monkeypatch.setattr(watch, "MOST_NEVER_SEEN", 3)
+    assert absent() == [("events", "info")]

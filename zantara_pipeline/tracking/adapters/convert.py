@@ -25,23 +25,29 @@ def adapt_file(path: Path, out: Path, intake: Intake) -> Report:
     InputError : no such file, damaged, of another format than given, or no other format at all; `out` is then untouched.
     """
     if not path.is_file():
-        raise InputError("no such file", path, "name one file of events")
+        raise InputError("it is a folder" if path.is_dir() else "no such file", path, "name one file of events")
+    if out.is_dir():
+        raise InputError("the output is a folder", out, "give the name of a file as --out")
     if out.exists() and out.samefile(path):
         raise InputError("the output would replace the input", out, "give another --out")
     if not out.parent.is_dir():
         raise InputError("no such folder", out.parent, "create it or give another --out")
     adaptation = intake.look(path)
     if adaptation is None:
-        raise InputError("nothing to adapt", path, "ingest takes it as it is; or give --format")
+        raise intake.nothing_to_adapt(path)
     beside = out.with_name(f".{out.name}.part")
     try:
         with _opened(path) as source, _created(beside, compressed=out.name.endswith(".gz")) as target:
             for line in adaptation.lines(source):
                 target.write(line)
+        if not adaptation.report.records:
+            raise InputError("there is no event in it", path, "nothing was written; name a file of events")
         beside.replace(out)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         what = f"the gzip file is truncated or damaged ({type(error).__name__})"
         raise InputError(what, path, "get it again; nothing was written") from None
+    except OSError as error:
+        raise InputError(f"cannot be written ({error.strerror})", out, "give another --out, or make room") from None
     finally:
         beside.unlink(missing_ok=True)
     return adaptation.report

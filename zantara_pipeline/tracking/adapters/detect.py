@@ -63,6 +63,17 @@ class Intake:
         format = self._chosen(path, lines, found)
         return None if format == "envelope" else Adaptation(format, self.contract, self.plan)
 
+    def nothing_to_adapt(self, path: Path) -> InputError:
+        """Why a file that `look` leaves as it is gives an adapter nothing to do."""
+        lines = _first_lines(path)
+        if not lines:
+            return InputError("it is empty, or damaged from its start", path, "name a file of events")
+        if any(self._kind(line) == "envelope" for line in lines):
+            what = "nothing to adapt: these are lines of the envelope already"
+            return InputError(what, path, "validate and run take it as it is")
+        what = f"no format of events is known by its first lines (known: {', '.join(NAMES)})"
+        return InputError(what, path, _advice(lines, "check the file, or give its --format"))
+
     def _chosen(self, path: Path, lines: Sequence[bytes], found: Counter[str]) -> str:
         if len(found) > 1:
             both = " and like ".join(NAMES[name] for name in sorted(found))
@@ -80,10 +91,11 @@ class Intake:
             todo = f"give --format {only}, or auto"
             raise InputError(f"its first lines look like {NAMES[str(only)]}, not like {NAMES[given]}", path, todo)
         if only is None and lines and given == "csv":
-            raise InputError(f"its header is none of events: {self._csv_problem(lines[0])}", path, _MAP_COLUMNS)
+            what = f"its header is none of events: {self._csv_problem(lines[0])}"
+            raise InputError(what, path, _advice(lines, self._columns_advice(lines[0])))
         if only is None and lines and given != "envelope":
             what = f"none of its first lines is one of {NAMES[given]}"
-            raise InputError(what, path, "check the file, or give another --format")
+            raise InputError(what, path, _advice(lines, "check the file, or give another --format"))
         return given
 
     def _refuse_table(self, path: Path, first: bytes) -> None:
@@ -91,7 +103,13 @@ class Intake:
         if header >= _LEDGER or ("product_id" in header and not header & set(csv_rows.NEEDED)):
             raise NotEvents("a catalogue or a consent ledger by its header; no events are read from it", path)
         what = f"neither Snowplow's {len(snowplow.COLUMNS)} columns nor a header of events: {self._csv_problem(first)}"
-        raise InputError(what, path, _MAP_COLUMNS)
+        raise InputError(what, path, _advice([first], self._columns_advice(first)))
+
+    def _columns_advice(self, first: bytes) -> str:
+        """A header of a single cell that holds another separator is cut wrongly; else its columns bear other names."""
+        header = csv_rows.split(first, self.contract.csv.delimiter) or ()
+        other = len(header) == 1 and any(mark in header[0] for mark in ",;\t|")
+        return "set csv.delimiter in adapters.yaml to what stands between its cells" if other else _MAP_COLUMNS
 
     def _csv_problem(self, first: bytes) -> str | None:
         """Why a first line is no header of events; JSON is none."""
@@ -111,7 +129,15 @@ class Intake:
             return None
 
 
+_ARRAY = "it is one JSON array; write one event a line (jq -c '.[]')"
 _MAP_COLUMNS = "name the columns in adapters.yaml (csv.columns), or correct the file"
+
+
+def _advice(lines: Sequence[bytes], otherwise: str) -> str:
+    """What to do about lines of no known format; an array of events is the most usual of them."""
+    if lines[0].startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "it is UTF-16: save it as UTF-8"
+    return _ARRAY if lines[0].lstrip().startswith(b"[") else otherwise
 
 
 def load_intake(given: EventFormat, dirs: Sequence[Path], plan: TrackingPlan) -> Intake:

@@ -1,6 +1,7 @@
 """The plan as JSON Schema 2020-12: one schema a line of each event, envelope included.
 
-For those who produce events and want to check them before sending. Two things that the pipeline asks and JSON Schema
+For those who produce events and want to check them before sending. What a property was called before, or which type it
+had, is a `$comment`: validators that refuse keywords of other people take that one. Two things that the pipeline asks and JSON Schema
 cannot say: a number without a fraction is an integer there however it is written (2.0), and times have to exist in the
 calendar and be near the time of receipt.
 
@@ -10,6 +11,7 @@ Belongs here: that translation. Does not belong here: judging (verdict.py).
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, EventPlan, Property, TrackingPlan
@@ -55,17 +57,18 @@ def properties_schema(event: EventPlan) -> dict[str, Any]:
     required = [name for name, prop in event.properties.items() if prop.required]
     return {
         "type": "object" if required else ["object", "null"],
-        "properties": {name: _property(prop) for name, prop in event.properties.items()},
+        "properties": {name: _property(prop, event.past(name)) for name, prop in event.properties.items()},
         "additionalProperties": False,
         **({"required": required} if required else {}),
     }
 
 
-def _property(prop: Property) -> dict[str, Any]:
+def _property(prop: Property, past: Sequence[str]) -> dict[str, Any]:
     kind = _TYPES[prop.type]
     low, high = _LIMITS.get(prop.type, (None, None))
     rules = {
         "description": prop.description,
+        "$comment": "; ".join(past) or None,
         "minimum": low if prop.min is None else prop.min,
         "maximum": high if prop.max is None else prop.max,
         "pattern": prop.pattern,

@@ -64,6 +64,9 @@ def _event(event: EventPlan) -> Iterator[str]:
         for name, prop in event.properties.items():
             cells = (f"`{name}`", prop.type, "yes" if prop.required else "no", _rules(prop), prop.pii, prop.description)
             yield "| " + " | ".join(_cell(cell) for cell in cells) + " |"
+    if event.migrations:
+        yield from ("", "What a property was before; older partitions are read as today's:", "")
+        yield from (f"- `{name}`: {', '.join(past)}" for name in event.properties if (past := event.past(name)))
     if event.examples.valid:
         yield from (
             "",
