@@ -27,7 +27,8 @@ from zantara_pipeline.tracking.payloads import Payloads
 from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, Exemption, TrackingPlan
 from zantara_pipeline.tracking.reasons import Failures
 from zantara_pipeline.tracking.sql_checks import quote
-from zantara_pipeline.tracking.verdict import LINES, Judge, Rules, typed_column
+from zantara_pipeline.tracking.typed_columns import typed_column
+from zantara_pipeline.tracking.verdict import LINES, Judge, Rules
 
 # Failing lines are explained at the end of a commit; more than these (20 MB or so) before it.
 MOST_HELD = 40_000
