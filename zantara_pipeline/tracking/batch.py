@@ -21,8 +21,8 @@ from zantara_pipeline.privacy.keyed_hash import SqlTokens
 from zantara_pipeline.storage.engine import open_engine
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
+from zantara_pipeline.tracking.consent_words import Heard, heard_in_batch
 from zantara_pipeline.tracking.direct import direct_properties, has_direct, refuse_missing_keys, refuse_other_keys
-from zantara_pipeline.tracking.observed import Heard, heard_in_batch
 from zantara_pipeline.tracking.payloads import Payloads
 from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, Exemption, TrackingPlan
 from zantara_pipeline.tracking.reasons import Failures
@@ -115,7 +115,7 @@ class BatchWorker:
             dates=self._dates("accepted"),
             quarantined_dates=self._dates("quarantined"),
             reasons=self.explain() if self.failures.held > MOST_HELD else Counter(),
-            heard=heard_in_batch(self.con, self.plan.purposes),
+            heard=heard_in_batch(self.con, self.rules),
         )
 
     def explain(self) -> Counter[tuple[int, str, str, str]]:

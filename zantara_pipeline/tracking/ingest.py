@@ -164,7 +164,7 @@ def _ingest_group(
         commit.add(outcome)
     with ThreadPoolExecutor(len(workers)) as pool:
         explained = [pool.submit(worker.explain) for worker in workers]
-        commit.observed.settle()
+        commit.observed.settle(commit.latest_receipt())
         for reasons in explained:
             commit.reasons.update(reasons.result())
     commit.finish()
@@ -256,7 +256,7 @@ class _Commit:
         self.dates: set[date] = set()
         self.quarantined_dates: set[date] = set()
         self.reasons: Counter[tuple[int, str, str, str]] = Counter()
-        self.observed = ObservedConsent(self.home, self.ledger, self.plan)
+        self.observed = ObservedConsent(self.home, self.ledger, self.rules)
         folder = self.home.incoming / self.commit_id
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -271,6 +271,9 @@ class _Commit:
         self.quarantined_dates |= outcome.quarantined_dates
         self.reasons.update(outcome.reasons)
         self.observed.add(outcome.heard)
+
+    def latest_receipt(self) -> datetime | None:
+        return max((c.max_received_at for c in self.counts if c.max_received_at), default=None)
 
     def finish(self) -> None:
         """Record the files as ingested, what was heard with them, then move their Parquet in."""

@@ -228,7 +228,7 @@ def test_who_denies_with_one_event_is_not_exempt_with_the_next(shop: Shop) -> No
 def test_nothing_is_learnt_of_consent_said_twice(shop: Shop) -> None:
     line = json.dumps(event())[:-1] + ', "consent":{"analytics":false}}'
     assert landed(shop, line) == (0, 0, 1, 1, 0)
-    assert shop.query("SELECT * FROM consent") == [] and shop.query("SELECT * FROM consent_seen") == []
+    assert shop.query("SELECT * FROM consent") == [] and shop.query("SELECT * FROM consent_runs") == []
 
 
 def test_an_object_in_place_of_an_id_is_not_kept_as_one(shop: Shop) -> None:
