@@ -40,6 +40,7 @@ RUN_SCHEMA = pa.schema(
         ("slack", pa.int64()),
     ]
 )
+OBJECTION_SCHEMA = pa.schema([("kind", pa.string()), ("id", pa.string()), ("purpose", pa.string())])
 
 
 class Statement(NamedTuple):
@@ -141,6 +142,17 @@ def statements_of(ledger: Ledger, user_ids: pa.Array | pa.ChunkedArray) -> pa.Ta
 def runs_of(ledger: Ledger, user_ids: pa.Array | pa.ChunkedArray) -> pa.Table:
     """What some users went on saying in events (RUN_SCHEMA; tracking/observed.py)."""
     return _of(ledger, user_ids, "consent_runs", RUN_SCHEMA)
+
+
+def objections_of(ledger: Ledger, ids: pa.Table) -> pa.Table:
+    """Denials under some anonymous and device ids (columns kind and id; OBJECTION_SCHEMA)."""
+    with ledger.read() as db:
+        db.execute("PRAGMA temp_store = MEMORY")
+        db.execute("CREATE TEMP TABLE wanted (kind TEXT, id TEXT, PRIMARY KEY (kind, id)) WITHOUT ROWID")
+        wanted = zip(ids.column("kind").to_pylist(), ids.column("id").to_pylist(), strict=True)
+        db.executemany("INSERT OR IGNORE INTO wanted VALUES (?, ?)", wanted)
+        rows = db.execute("SELECT kind, id, purpose FROM wanted JOIN consent_objections USING (kind, id)").fetchall()
+    return pa.Table.from_pylist([dict(zip(OBJECTION_SCHEMA.names, row, strict=True)) for row in rows], OBJECTION_SCHEMA)
 
 
 def _of(ledger: Ledger, user_ids: pa.Array | pa.ChunkedArray, table: str, schema: pa.Schema) -> pa.Table:

@@ -34,6 +34,10 @@ CREATE TABLE IF NOT EXISTS consent_runs (     -- how long each person's events w
     slack INTEGER NOT NULL,                   -- of a grant: how long before its time it may have been said
     PRIMARY KEY (user_id, purpose, since)) WITHOUT ROWID;
 
+CREATE TABLE IF NOT EXISTS consent_objections ( -- anonymous and device ids that denied what an exemption would allow
+    kind TEXT NOT NULL CHECK (kind IN ('anonymous_id', 'device_id')), id TEXT NOT NULL, purpose TEXT NOT NULL,
+    PRIMARY KEY (kind, id, purpose)) WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS ingested_files (   -- one landed file, committed with its counts
     sha256 TEXT PRIMARY KEY, file TEXT NOT NULL, source TEXT NOT NULL, bytes INTEGER NOT NULL,
     rows_in INTEGER NOT NULL, unparsable INTEGER NOT NULL, suppressed INTEGER NOT NULL, quarantined INTEGER NOT NULL,

@@ -27,7 +27,8 @@ from datetime import UTC, datetime, timedelta
 import duckdb
 import pyarrow as pa
 
-from zantara_pipeline.tracking.verdict import Rules
+from zantara_pipeline.tracking.sql_checks import quote
+from zantara_pipeline.tracking.verdict import ID_COLUMNS, Rules
 
 _DAY = 24 * 3_600_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -41,10 +42,12 @@ class Heard:
         since is null for a denial without any usable time.
     people : one row a person; per purpose first_p, last_p (times), lines_p, slack_p (longest span), yes_p, no_p (was it
         granted, was it denied), and timeless.
+    objections : denials of what an exemption would allow: kind (uid or one of verdict.ID_COLUMNS), id, purpose.
     """
 
     said: pa.Table
     people: pa.Table
+    objections: pa.Table
 
 
 def microseconds(moment: datetime) -> int:
@@ -57,7 +60,19 @@ def heard_in_batch(con: duckdb.DuckDBPyConnection, rules: Rules) -> Heard:
     purposes = rules.plan.purposes
     con.execute(_said_sql(list(purposes), microseconds(rules.judged_at)))
     people = con.sql(_people_sql(list(purposes))).to_arrow_table()
-    return Heard(con.sql("FROM batch_said").to_arrow_table(), people)
+    return Heard(con.sql("FROM batch_said").to_arrow_table(), people, con.sql(_objections_sql(rules)).to_arrow_table())
+
+
+def _objections_sql(rules: Rules) -> str:
+    """Only for purposes that an exemption is about: for any other, nobody has to remember a device."""
+    plan = rules.plan
+    exempt = {plan.category(rule.event) for rule in plan.privacy.exemptions}
+    denials = [
+        f"SELECT {quote(column)} AS kind, {column} AS id, {quote(p)} AS purpose FROM parsed "
+        f"WHERE says_{p} AND NOT event_consent_{p} AND stage <> 'unparsable' AND {column} IS NOT NULL"
+        for p in plan.purposes if p in exempt for column in ("uid", *ID_COLUMNS)
+    ]  # fmt: skip
+    return " UNION ".join(denials) or "SELECT '' AS kind, '' AS id, '' AS purpose WHERE false"
 
 
 def _said_sql(purposes: Sequence[str], clock: int) -> str:

@@ -45,12 +45,17 @@ class ObservedConsent:
 
     def add(self, heard: Heard) -> None:
         """What one batch says."""
-        for name, table in (("said", heard.said), ("people", heard.people)):
+        for name, table in (("said", heard.said), ("people", heard.people), ("objections", heard.objections)):
             self.con.register("arrow_heard", table)
             how = f"INSERT INTO {name}" if self._heard else f"CREATE TEMP TABLE {name} AS"
             self.con.execute(f"{how} FROM arrow_heard")
             self.con.unregister("arrow_heard")
         self._heard = True
+
+    def objections(self) -> pa.Table:
+        """Denials heard so far of what an exemption would allow (privacy.consent.OBJECTION_SCHEMA, and kind uid)."""
+        query = "SELECT DISTINCT kind, id, purpose FROM objections" if self._heard else _NO_OBJECTIONS
+        return self.con.sql(query).to_arrow_table()
 
     def settle(self, latest: datetime | None) -> None:
         """Find what the batches change. latest : the latest receipt of an accepted line of the commit."""
@@ -90,6 +95,11 @@ class ObservedConsent:
             db,
             f"SELECT user_id, purpose, CASE WHEN denied THEN 'denied' ELSE 'granted' END, {_TEXT} FROM changes",
             "INSERT OR IGNORE INTO consent (user_id, purpose, status, effective_from, origin) VALUES (?, ?, ?, ?, 'event')",
+        )
+        self._write(
+            db,
+            "SELECT DISTINCT kind, id, purpose FROM objections WHERE kind <> 'uid'",
+            "INSERT OR IGNORE INTO consent_objections (kind, id, purpose) VALUES (?, ?, ?)",
         )
         self._write(
             db,
@@ -152,6 +162,7 @@ def _stretches_sql(purposes: Sequence[str], now: int, clock: int) -> str:
     """
 
 
+_NO_OBJECTIONS = "SELECT '' AS kind, '' AS id, '' AS purpose WHERE false"
 _TEXT = "strftime(make_timestamp(moment), '%Y-%m-%dT%H:%M:%S.%fZ')"
 
 # Those who granted last and go on granting: their run gets longer, and nothing else can have changed. (With a span, a

@@ -45,7 +45,17 @@ def others_sql(plan: TrackingPlan) -> str:
     )
     # what is no text is not kept as one: an object in place of an id could hold anything
     flat = f", CASE WHEN types[{_index(plan, '$.event_id')}] = 'VARCHAR' THEN e.event_id END AS event_id"
-    flat += "".join(f", e.{name} AS {name}" for name in ENVELOPE_STRINGS)
+    flat += "".join(
+        f", CASE WHEN types[{_index(plan, f'$.{name}')}] NOT IN ('OBJECT', 'ARRAY') THEN e.{name} END AS {name}"
+        for name in ENVELOPE_STRINGS
+    )
+    user = _index(plan, "$.user_id")
+    # whose line it is cannot be told where an id stands twice, nor which country where that does
+    unclear = f"len(list_filter(keys[1], lambda k: k = 'user_id')) > 1 OR types[{user}] NOT IN ('NULL', 'VARCHAR')"
+    context, twice = "", "false"
+    if plan.privacy.exemptions:
+        context = ", '$.context'"
+        twice = "len(list_distinct(keys[1])) < len(keys[1]) OR len(list_distinct(keys[4])) < len(keys[4])"
     flat += "".join(f", e.context.{name} AS {name}" for name in CONTEXT_KEYS)
     return f"""
         objects AS (
@@ -57,7 +67,7 @@ def others_sql(plan: TrackingPlan) -> str:
             SELECT * EXCLUDE (line), CASE WHEN is_object THEN line ELSE '{{}}' END AS text FROM objects
         ), read AS (
             SELECT *, {_LAX} AS lax, json_type(text, {paths}) AS types,
-                json_keys(text, ['$', '$.properties', '$.consent']) AS keys,
+                json_keys(text, ['$', '$.properties', '$.consent'{context}]) AS keys,
                 json_transform(text, '{json.dumps(envelope)}') AS e
             FROM whole
         ), heard AS (
@@ -71,6 +81,7 @@ def others_sql(plan: TrackingPlan) -> str:
                 CASE WHEN types[{ENVELOPE.index("event") + 1}] = 'VARCHAR' THEN e.event END AS event,
                 hash(types, len(keys[1]), len(keys[2])) AS shape_hash,
                 is_object AND (says_twice OR {_consent_unreadable(plan)}) AS consent_unreadable,
+                coalesce({unclear}, false) AS user_unclear, coalesce({twice}, false) AS keys_twice,
                 {_time("timestamp")} AS occurred_at, {_time("received_at")} AS stated_received_at{says}
             FROM heard
         ), others AS (

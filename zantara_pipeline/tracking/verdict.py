@@ -11,6 +11,7 @@ failed (reasons.py), reading lines (plain_lines.py, other_lines.py), the rules t
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -25,6 +26,7 @@ from zantara_pipeline.tracking.plan import Exemption, TrackingPlan
 from zantara_pipeline.tracking.shapes import Reason, Shape, declared_paths, structural_reasons
 from zantara_pipeline.tracking.sql_checks import compile_checks, quote, sql_list
 from zantara_pipeline.tracking.typed_columns import by_event
+from zantara_pipeline.tracking.unclear_users import users_named
 
 REASON_TYPE = "STRUCT(code VARCHAR, path VARCHAR, keyword VARCHAR, expected VARCHAR, actual_type VARCHAR)[]"
 
@@ -32,6 +34,8 @@ REASON_TYPE = "STRUCT(code VARCHAR, path VARCHAR, keyword VARCHAR, expected VARC
 _HOUR = 3_600_000_000
 _LATENESS = "(epoch_us(stated_received_at) - epoch_us(occurred_at))"
 _DAY_OF_RECEIPT = f"DATE '1970-01-01' + CAST(floor(epoch_us(received_at) / {24 * _HOUR}) AS INTEGER)"
+ID_COLUMNS = ("anonymous_id", "device_id")
+"""Ids beside the user's under which somebody may deny."""
 _NO_CATEGORY = ""  # no purpose has this name, so nobody can grant it
 LINES = f"(SELECT {ROW_ID} AS row_id, line, rendering FROM arrow_lines)"
 """Subquery: the text of every line of the batch being judged (reader.BATCH_SCHEMA)."""
@@ -77,6 +81,7 @@ class Judge:
         self.con.execute(self._parse_sql)
         self.con.unregister("arrow_plain")
         self._refuse_lax_json()
+        self._name_unclear_users()
         self.con.execute(_NEW_USERS_SQL)
         self.con.execute("INSERT INTO known_users SELECT user_id FROM new_users")
         return self.con.sql("SELECT user_id FROM new_users").to_arrow_table().column(0)
@@ -87,6 +92,18 @@ class Judge:
         if wrong:
             self.con.execute("UPDATE parsed SET stage = 'unparsable' WHERE row_id IN (SELECT unnest(?))", [wrong])
 
+    def _name_unclear_users(self) -> None:
+        """Temp table `unclear_users`: whom a line may be about whose user_id is not one text (few lines, or a broken feed)."""
+        query = (
+            f"SELECT row_id, line FROM parsed JOIN {LINES} USING (row_id) WHERE user_unclear AND stage <> 'unparsable'"
+        )
+        named = [(row_id, user) for row_id, line in self.con.execute(query).fetchall() for user in users_named(line)]
+        rows = {"row_id": [row_id for row_id, _ in named], "user_id": [user for _, user in named]}
+        schema = pa.schema([("row_id", pa.int64()), ("user_id", pa.string())])
+        self.con.register("arrow_unclear", pa.table(rows, schema=schema))
+        self.con.execute("CREATE OR REPLACE TEMP TABLE unclear_users AS FROM arrow_unclear")
+        self.con.unregister("arrow_unclear")
+
     def forget_users(self) -> None:
         """Drop the statements held for the users seen so far (they are kept over the batches of one commit only)."""
         self.con.execute("CREATE OR REPLACE TEMP TABLE known_users (user_id VARCHAR)")
@@ -94,6 +111,7 @@ class Judge:
             "CREATE OR REPLACE TEMP TABLE statements "
             "(user_id VARCHAR, purpose VARCHAR, status VARCHAR, effective_from TIMESTAMPTZ, origin VARCHAR)"
         )
+        self.con.execute("CREATE OR REPLACE TEMP TABLE objections (kind VARCHAR, id VARCHAR, purpose VARCHAR)")
 
     def learn(self, statements: pa.Table) -> None:
         """Add consent statements (privacy.consent.STATEMENT_SCHEMA) to those that the next batches are judged by."""
@@ -101,14 +119,48 @@ class Judge:
         self.con.execute("INSERT INTO statements SELECT * FROM arrow_statements")
         self.con.unregister("arrow_statements")
 
-    def judge(self) -> None:
-        """Give every line of the loaded batch its stage."""
+    def object(self, objections: pa.Table) -> None:
+        """Add denials (privacy.consent.OBJECTION_SCHEMA) that keep lines from being exempt."""
+        self.con.register("arrow_objections", objections)
+        self.con.execute("INSERT INTO objections FROM arrow_objections")
+        self.con.unregister("arrow_objections")
+
+    def ids_to_exempt(self) -> pa.Table | None:
+        """Anonymous and device ids of the loaded lines that a rule may exempt: kind, id; None where no rule is."""
+        rules = self.rules.plan.privacy.exemptions
+        if not rules:
+            return None
+        events = ", ".join(quote(rule.event) for rule in rules)
+        return self.con.sql(
+            " UNION ".join(
+                f"SELECT {quote(column)} AS kind, {column} AS id FROM parsed "
+                f"WHERE stage = 'suppressed' AND event IN ({events}) AND {column} IS NOT NULL"
+                for column in ID_COLUMNS
+            )
+        ).to_arrow_table()
+
+    def put_aside(self, lines: pa.Table) -> pa.Table:
+        """Take out of the loaded batch (`lines`) what a rule may exempt; it is judged when all denials are known."""
+        may_be = " OR ".join(
+            f"({_may_be_exempt(rule, self.rules.plan)})" for rule in self.rules.plan.privacy.exemptions
+        )
+        query = f"SELECT file_no, line_no FROM parsed WHERE {may_be}"
+        aside = self.con.sql(query).to_arrow_table()
+        self.con.execute(f"DELETE FROM parsed WHERE {may_be}")
+        return lines.join(aside, ["file_no", "line_no"], join_type="left semi") if aside.num_rows else lines.slice(0, 0)
+
+    def judge(self, aside: Callable[[], None] | None = None) -> None:
+        """Give every line of the loaded batch its stage; `aside` is called in place of deciding on exemptions."""
         for purpose in self.rules.plan.purposes:
             self.con.execute(_deny_sql(purpose))
+            self.con.execute(_deny_unclear_sql(purpose))
         self.con.execute(_suppress_sql(self.rules.plan))
         self.con.execute(_plainly_denied_sql(self.rules.plan))
-        for rule in self.rules.plan.privacy.exemptions:
-            self.con.execute(_exempt_sql(rule, self.rules.plan))
+        if aside:
+            aside()
+        else:
+            for rule in self.rules.plan.privacy.exemptions:
+                self.con.execute(_exempt_sql(rule, self.rules.plan))
         self._judge_shapes()
         self.con.execute(_QUARANTINE_SQL)
 
@@ -158,7 +210,7 @@ def _parse_sql(rules: Rules) -> str:
         CREATE OR REPLACE TEMP TABLE parsed AS
         WITH {others_sql(plan)}, plain AS (
             SELECT * REPLACE (event::VARCHAR AS event), {ROW_ID} AS row_id, false AS lax, true AS is_object, user_id AS uid,
-                false AS consent_unreadable, false AS says_twice,
+                false AS consent_unreadable, false AS says_twice, false AS user_unclear, false AS keys_twice,
                 NULL::UBIGINT AS shape_key, true AS ranges_pass, false AS timestamp_wrong, false AS received_at_wrong,
                 stated_received_at IS NULL AS received_at_missing
             FROM arrow_plain
@@ -203,6 +255,17 @@ def _deny_sql(purpose: str) -> str:
     """
 
 
+def _deny_unclear_sql(purpose: str) -> str:
+    """Whose line it is cannot be told: any denial of anybody whom it may name counts, whenever it was said."""
+    return f"""
+        UPDATE parsed SET consent_{purpose} = false
+        WHERE user_unclear AND consent_{purpose} AND row_id IN (
+            SELECT u.row_id FROM unclear_users u JOIN statements s USING (user_id)
+            WHERE s.origin = 'ledger' AND s.purpose = {quote(purpose)} AND s.status = 'denied'
+        )
+    """
+
+
 def _suppress_sql(plan: TrackingPlan) -> str:
     granted = " ".join(f"WHEN {quote(p)} THEN consent_{p}" for p in plan.purposes)
     return f"UPDATE parsed SET stage = 'suppressed' WHERE stage = 'accepted' AND NOT CASE category {granted} ELSE false END"
@@ -233,27 +296,46 @@ def _plainly_denied_sql(plan: TrackingPlan) -> str:
         WHERE consent_unreadable AND (
             CASE category {denied} ELSE false END
             OR coalesce((uid, category) IN (SELECT (user_id, purpose) FROM statements WHERE status = 'denied'), false)
+            OR (row_id, category) IN (
+                SELECT (u.row_id, s.purpose) FROM unclear_users u JOIN statements s USING (user_id) WHERE s.status = 'denied'
+            )
         )
     """
+
+
+def _may_be_exempt(rule: Exemption, plan: TrackingPlan) -> str:
+    """Lines of people who were not asked where a rule exempts the event: nothing in the line itself speaks against it.
+
+    Each key of the line and of its context stands once: a second country, or a second id, could be the right one.
+    """
+    countries, category = ", ".join(map(quote, rule.countries)), plan.category(rule.event) or _NO_CATEGORY
+    said = f"says_{category}" if category in plan.purposes else "true"
+    return (
+        f"stage = 'suppressed' AND event = {quote(rule.event)} AND country IN ({countries}) "
+        f"AND NOT consent_unreadable AND NOT {said} AND NOT keys_twice AND NOT user_unclear"
+    )
 
 
 def _exempt_sql(rule: Exemption, plan: TrackingPlan) -> str:
     """Take an event of people who were not asked where a rule exempts it.
 
-    Not of people who denied before, in the ledger, or in this batch: an exemption leaves everybody the right to object.
+    Not of people, browsers or devices that ever denied, in the ledger, with any line of the commit or an earlier one: an
+    exemption leaves everybody the right to object.
     """
-    countries, category = ", ".join(map(quote, rule.countries)), plan.category(rule.event) or _NO_CATEGORY
-    said = f"says_{category}" if category in plan.purposes else "true"
-    denied = f"p.says_{category} AND NOT p.event_consent_{category}" if category in plan.purposes else "false"
-    return f"""
-        UPDATE parsed SET stage = 'accepted', exempt = true
-        WHERE stage = 'suppressed' AND event = {quote(rule.event)} AND country IN ({countries})
-            AND NOT consent_unreadable AND NOT {said}
-            AND NOT coalesce(uid IN (
-                SELECT user_id FROM statements WHERE purpose = {quote(category)} AND status = 'denied'
-                UNION ALL SELECT p.uid FROM parsed p WHERE {denied}
-            ), false)
-    """
+    category = plan.category(rule.event) or _NO_CATEGORY
+    unheard = ""
+    for column in ("uid", *ID_COLUMNS):
+        denied = f"SELECT id FROM objections WHERE kind = {quote(column)} AND purpose = {quote(category)}"
+        if column == "uid":
+            denied += (
+                f" UNION ALL SELECT user_id FROM statements WHERE purpose = {quote(category)} AND status = 'denied'"
+            )
+        if category in plan.purposes:
+            denied += (
+                f" UNION ALL SELECT p.{column} FROM parsed p WHERE p.says_{category} AND NOT p.event_consent_{category}"
+            )
+        unheard += f" AND NOT coalesce({column} IN (SELECT id FROM ({denied}) WHERE id IS NOT NULL), false)"
+    return f"UPDATE parsed SET stage = 'accepted', exempt = true WHERE {_may_be_exempt(rule, plan)}{unheard}"
 
 
 def _time_problem(rules: Rules) -> str:
@@ -310,6 +392,7 @@ _NEW_USERS_SQL = """
     CREATE OR REPLACE TEMP TABLE new_users AS
     SELECT DISTINCT uid AS user_id FROM parsed ANTI JOIN known_users ON known_users.user_id = parsed.uid
     WHERE uid IS NOT NULL
+    UNION SELECT user_id FROM unclear_users ANTI JOIN known_users USING (user_id)
 """
 
 _QUARANTINE_SQL = """
