@@ -29,6 +29,18 @@ STATEMENT_SCHEMA = pa.schema(
         ("origin", pa.string()),
     ]
 )
+RUN_SCHEMA = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("purpose", pa.string()),
+        ("status", pa.string()),
+        ("since", pa.int64()),
+        ("until", pa.int64()),
+        ("hidden", pa.int64()),
+        ("slack", pa.int64()),
+    ]
+)
+OBJECTION_SCHEMA = pa.schema([("kind", pa.string()), ("id", pa.string()), ("purpose", pa.string())])
 
 
 class Statement(NamedTuple):
@@ -122,18 +134,34 @@ def _statement(row: list[str], where: str, purposes: Collection[str]) -> Stateme
     return Statement(user_id, purpose, status, since, "ledger")
 
 
-def statements_of(ledger: Ledger, user_ids: pa.Array) -> pa.Table:
-    """All statements of some users (STATEMENT_SCHEMA): cost follows the users asked for, not the ledger's length.
+def statements_of(ledger: Ledger, user_ids: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """All statements of some users (STATEMENT_SCHEMA): cost follows the users asked for, not the ledger's length."""
+    return _of(ledger, user_ids, "consent", STATEMENT_SCHEMA)
 
-    Origin `seen` marks the latest word of each in events (tracking/observed.py).
-    """
+
+def runs_of(ledger: Ledger, user_ids: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """What some users went on saying in events (RUN_SCHEMA; tracking/observed.py)."""
+    return _of(ledger, user_ids, "consent_runs", RUN_SCHEMA)
+
+
+def objections_of(ledger: Ledger, ids: pa.Table) -> pa.Table:
+    """Denials under some anonymous and device ids (columns kind and id; OBJECTION_SCHEMA)."""
+    with ledger.read() as db:
+        db.execute("PRAGMA temp_store = MEMORY")
+        db.execute("CREATE TEMP TABLE wanted (kind TEXT, id TEXT, PRIMARY KEY (kind, id)) WITHOUT ROWID")
+        wanted = zip(ids.column("kind").to_pylist(), ids.column("id").to_pylist(), strict=True)
+        db.executemany("INSERT OR IGNORE INTO wanted VALUES (?, ?)", wanted)
+        rows = db.execute("SELECT kind, id, purpose FROM wanted JOIN consent_objections USING (kind, id)").fetchall()
+    return pa.Table.from_pylist([dict(zip(OBJECTION_SCHEMA.names, row, strict=True)) for row in rows], OBJECTION_SCHEMA)
+
+
+def _of(ledger: Ledger, user_ids: pa.Array | pa.ChunkedArray, table: str, schema: pa.Schema) -> pa.Table:
+    names = ", ".join(f"t.{name}" for name in schema.names)
     with ledger.read() as db:
         db.execute("PRAGMA temp_store = MEMORY")
         db.execute("CREATE TEMP TABLE wanted (user_id TEXT PRIMARY KEY) WITHOUT ROWID")
         db.executemany("INSERT OR IGNORE INTO wanted VALUES (?)", ((user,) for user in user_ids.to_pylist()))
-        rows = db.execute(
-            "SELECT c.user_id, c.purpose, c.status, c.effective_from, c.origin FROM wanted JOIN consent c USING (user_id) "
-            "UNION ALL SELECT s.user_id, s.purpose, s.status, s.effective_from, 'seen' FROM wanted JOIN consent_seen s USING (user_id)"
-        ).fetchall()
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(STATEMENT_SCHEMA)
-    return pa.table([pa.array(column, type=pa.string()) for column in columns], schema=STATEMENT_SCHEMA)
+        rows = db.execute(f"SELECT {names} FROM wanted JOIN {table} t USING (user_id)").fetchall()
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
+    arrays = [pa.array(column, type=field.type) for column, field in zip(columns, schema, strict=True)]
+    return pa.table(arrays, schema=schema)

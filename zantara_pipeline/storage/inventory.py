@@ -133,12 +133,12 @@ STORES: tuple[Store, ...] = (
     Store(
         name="state ledger",
         paths=("data/state/ledger.db", "data/state/ledger.db-*"),
-        holds="consent statements, ingested files, reasons, kinds of failure per quarantine file, what expired (counts), "
+        holds="consent statements and runs, ids that denied what is exempt, ingested files, reasons, kinds of failure per quarantine file, what expired (counts), "
         "which keys identifiers were hashed with (never a key), segment entries and exits",
         owner=_PRIVACY,
         access="restricted",
         retention="unlimited: it cannot be computed again",
-        erasure="delete the person's rows of consent and membership, then VACUUM",
+        erasure="delete the person's rows of consent, consent_runs, consent_objections (by device and anonymous id) and membership, then VACUUM",
     ),
     Store(
         name="alert ledger",

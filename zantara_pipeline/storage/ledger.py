@@ -27,9 +27,16 @@ CREATE TABLE IF NOT EXISTS consent (          -- one statement about one person 
     origin TEXT NOT NULL CHECK (origin IN ('ledger', 'event')),
     PRIMARY KEY (user_id, purpose, origin, effective_from, status)) WITHOUT ROWID;
 
-CREATE TABLE IF NOT EXISTS consent_seen (     -- the latest word of each person in events; a cache of `consent` that moves on
-    user_id TEXT NOT NULL, purpose TEXT NOT NULL, status TEXT NOT NULL, effective_from TEXT NOT NULL,
-    PRIMARY KEY (user_id, purpose)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS consent_runs (     -- how long each person's events went on saying the same; microseconds since 1970
+    user_id TEXT NOT NULL, purpose TEXT NOT NULL, status TEXT NOT NULL,
+    since INTEGER NOT NULL, until INTEGER NOT NULL,
+    hidden INTEGER NOT NULL,                  -- of a denial: was it said between the two ends as well, or does it last
+    slack INTEGER NOT NULL,                   -- of a grant: how long before its time it may have been said
+    PRIMARY KEY (user_id, purpose, since)) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS consent_objections ( -- anonymous and device ids that denied what an exemption would allow
+    kind TEXT NOT NULL CHECK (kind IN ('anonymous_id', 'device_id')), id TEXT NOT NULL, purpose TEXT NOT NULL,
+    PRIMARY KEY (kind, id, purpose)) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS ingested_files (   -- one landed file, committed with its counts
     sha256 TEXT PRIMARY KEY, file TEXT NOT NULL, source TEXT NOT NULL, bytes INTEGER NOT NULL,
@@ -119,6 +126,34 @@ def _add_columns(db: sqlite3.Connection) -> None:
             db.execute(f"ALTER TABLE {table} ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0")
 
 
+def _runs_from_latest_words(db: sqlite3.Connection) -> None:
+    """A ledger of an earlier version kept changes and one latest word a person: what it forgot counts as denied."""
+    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'consent_seen'").fetchall():
+        db.execute(_RUNS_FROM_LATEST_WORDS_SQL)
+        db.execute("DROP TABLE consent_seen")
+
+
+# A denial is taken to have gone on until just before the next grant, or until the latest word.
+_RUNS_FROM_LATEST_WORDS_SQL = """
+    INSERT OR IGNORE INTO consent_runs
+    WITH timed AS (
+        SELECT user_id, purpose, status,
+            CAST(strftime('%s', effective_from) AS INTEGER) * 1000000 + CAST(substr(effective_from, 21, 6) AS INTEGER) AS at
+        FROM (SELECT user_id, purpose, status, effective_from FROM consent WHERE origin = 'event'
+              UNION SELECT user_id, purpose, status, effective_from FROM consent_seen)
+    ), points AS (
+        SELECT user_id, purpose, min(status) AS status, at FROM timed GROUP BY user_id, purpose, at
+    ), ordered AS (
+        SELECT *, lead(at) OVER person AS next_at, lead(status) OVER person AS next_status
+        FROM points WINDOW person AS (PARTITION BY user_id, purpose ORDER BY at)
+    )
+    SELECT user_id, purpose, status, at,
+        CASE WHEN next_at IS NULL OR status = 'granted' THEN at WHEN next_status = 'granted' THEN next_at - 1 ELSE next_at END,
+        status = 'denied' AND next_at IS NOT NULL, 0
+    FROM ordered
+"""
+
+
 class Ledger:
     """One SQLite file that several processes may read and write.
 
@@ -135,6 +170,7 @@ class Ledger:
                 if statement.strip():
                     db.execute(statement)
             _add_columns(db)
+            _runs_from_latest_words(db)
             row = db.execute("SELECT version FROM schema_version").fetchone()
             if row is None:
                 db.execute("INSERT INTO schema_version VALUES (?)", [SCHEMA_VERSION])

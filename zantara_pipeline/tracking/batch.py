@@ -15,19 +15,20 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from zantara_pipeline.privacy.consent import statements_of
+from zantara_pipeline.privacy.consent import objections_of, statements_of
 from zantara_pipeline.privacy.keyed_hash import SqlTokens
 from zantara_pipeline.storage.engine import open_engine
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
+from zantara_pipeline.tracking.consent_words import Heard, heard_in_batch
 from zantara_pipeline.tracking.direct import has_direct, refuse_missing_keys, refuse_other_keys
 from zantara_pipeline.tracking.lake_files import LakeFiles
-from zantara_pipeline.tracking.observed import Heard, heard_in_batch
 from zantara_pipeline.tracking.payloads import Payloads
 from zantara_pipeline.tracking.plan import CONTEXT_KEYS, Exemption, TrackingPlan
 from zantara_pipeline.tracking.reasons import Failures
 from zantara_pipeline.tracking.sql_checks import quote
-from zantara_pipeline.tracking.verdict import LINES, Judge, Rules, typed_column
+from zantara_pipeline.tracking.typed_columns import typed_column
+from zantara_pipeline.tracking.verdict import LINES, Judge, Rules
 
 # Failing lines are explained at the end of a commit; more than these (20 MB or so) before it.
 MOST_HELD = 40_000
@@ -63,13 +64,14 @@ class FileCounts:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one batch came to; files by their number in the commit."""
+    """What one batch came to; files by their number in the commit. aside: lines to be taken when all others were heard."""
 
     counts: list[tuple[int, FileCounts, date | None]]
     dates: set[date]
     quarantined_dates: set[date]
     reasons: Counter[tuple[int, str, str, str]]
     heard: Heard
+    aside: pa.Table | None = None
 
 
 class BatchWorker:
@@ -98,11 +100,14 @@ class BatchWorker:
         self.con.executemany("INSERT INTO sources VALUES (?, ?)", list(enumerate(sources)))
         self.judge.forget_users()
 
-    def take(self, part: int, lines: pa.Table) -> Outcome:
-        """Judge a batch (reader.BATCH_SCHEMA) and write it as the files numbered `part` of the commit."""
+    def take(self, part: int, lines: pa.Table, *, others_follow: bool = False) -> Outcome:
+        """Judge a batch (reader.BATCH_SCHEMA) and write it as the files numbered `part` of the commit.
+
+        others_follow : lines that a rule may exempt are put aside: a denial in a batch to come counts too.
+        """
         self.name = f"{self.folder.name}-{part:04d}"
         self.judge.learn(statements_of(self.ledger, self.judge.load(lines)))
-        self.judge.judge()
+        aside = self._judged(lines, others_follow and bool(self.plan.privacy.exemptions))
         self.failures.hold()
         self._write_accepted()
         if self._any("parsed WHERE stage = 'unparsable'"):
@@ -115,8 +120,19 @@ class BatchWorker:
             dates=self._dates("accepted"),
             quarantined_dates=self._dates("quarantined"),
             reasons=self.explain() if self.failures.held > MOST_HELD else Counter(),
-            heard=heard_in_batch(self.con, self.plan.purposes),
+            heard=heard_in_batch(self.con, self.rules),
+            aside=aside,
         )
+
+    def _judged(self, lines: pa.Table, put_aside: bool) -> pa.Table | None:
+        if put_aside:
+            aside: list[pa.Table] = []
+            self.judge.judge(lambda: aside.append(self.judge.put_aside(lines)))
+            return aside[0] if aside[0].num_rows else None
+        if (ids := self.judge.ids_to_exempt()) is not None:
+            self.judge.object(objections_of(self.ledger, ids))
+        self.judge.judge()
+        return None
 
     def explain(self) -> Counter[tuple[int, str, str, str]]:
         """Write the quarantined lines held since the last call; returns rows per file number, event, code and path."""

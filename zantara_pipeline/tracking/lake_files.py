@@ -26,7 +26,8 @@ from zantara_pipeline.tracking.direct import direct_properties
 from zantara_pipeline.tracking.plain_lines import value_column
 from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, EventPlan
 from zantara_pipeline.tracking.sql_checks import quote
-from zantara_pipeline.tracking.verdict import Rules, typed_column
+from zantara_pipeline.tracking.typed_columns import typed_column
+from zantara_pipeline.tracking.verdict import Rules
 
 # A dictionary pays where a file holds few values; of ids it is built and thrown away (a tenth of the writing).
 _FEW_VALUES = ["plan_version", "source", "consent_basis", *CONTEXT_KEYS]

@@ -1,121 +1,117 @@
 """What events themselves say of consent, kept as changes: a withdrawal must be learnt, also from a suppressed event.
 
-Most people say the same with each of their events, so only changes are kept, and beside them the latest thing each
-person said. Without that latest word a late event would fail open: denied at 5, denied at 9 (no change, not kept), and
-then a late "granted" of 7 arrives: only the word of 9 says that the person still denies.
+All words of one commit are put in order together, whichever of its batches they came in. Of what was said before, the
+ledger keeps runs and not words: how long somebody went on saying the same (docs/decisions/0013-latest-word-on-consent.md
+says why). In a run of denials with more words than its two ends, nobody knows any more where they stood: a grant that
+comes late and belongs inside such a run does not count. So a moment that stands as granted was granted by all words that
+ever came; the opposite may be wrong by what was forgotten.
 
-Belongs here: finding those changes in judged batches and saving them with their commit. Does not belong here: what a
-consent permits (verdict.py) and consent over time (dbt, core.consent_history).
+Most people say the same with each of their events. Who goes on granting costs one row a person, whatever the number of
+lines.
+
+Belongs here: the changes that judged batches make, and saving them with their commit. Does not belong here: when one
+word holds (consent_words.py), what a consent permits (verdict.py), consent over time (dbt, core.consent_history).
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 
-from zantara_pipeline.privacy.consent import statements_of
+from zantara_pipeline.privacy.consent import runs_of, statements_of
 from zantara_pipeline.storage.engine import open_engine
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
-from zantara_pipeline.tracking.plan import TrackingPlan
+from zantara_pipeline.tracking.consent_words import Heard, microseconds
 from zantara_pipeline.tracking.sql_checks import quote
-
-# Rows held of a commit's batches, about 100 bytes each; a batch of 48 MB has 22,000 where people come back often.
-MOST_HELD_WORDS = 500_000
-
-
-@dataclass(frozen=True)
-class Heard:
-    """What one batch says of consent.
-
-    words : one row a person; per purpose p: first_p, last_p (times), yes_p, no_p (was it granted, was it denied).
-    mixed : user_id, purpose, status, occurred_at; every word of those who said both.
-    """
-
-    words: pa.Table
-    mixed: pa.Table
-
-
-def heard_in_batch(con: duckdb.DuckDBPyConnection, purposes: Sequence[str]) -> Heard:
-    """Read it from the judge's temp table `parsed`."""
-    words = _arrow(con, f"CREATE OR REPLACE TEMP TABLE batch_words AS {_summary_sql(purposes)}", "FROM batch_words")
-    mixed = _arrow(con, "", " UNION ALL ".join(_mixed_sql(purpose) for purpose in purposes))
-    return Heard(words, mixed)
+from zantara_pipeline.tracking.verdict import Rules
 
 
 class ObservedConsent:
-    """Collects over the batches of one commit, in their order.
+    """Collects over the batches of one commit; the engine's memory is bounded, and what is more goes to its scratch files."""
 
-    Batches are held and taken together: what they change is found in a dozen statements however many they are.
-    """
-
-    def __init__(self, home: Home, ledger: Ledger, plan: TrackingPlan) -> None:
-        self.ledger = ledger
+    def __init__(self, home: Home, ledger: Ledger, rules: Rules) -> None:
+        self.ledger, self.purposes = ledger, list(rules.plan.purposes)
+        self.clock = microseconds(rules.judged_at)
         self.con = open_engine(None, home, threads=1, memory_limit="300MB")
-        self.con.execute(_TABLES_SQL)
-        self._held: list[Heard] = []
-        self._join = _joined_words_sql(plan.purposes)
-        self._mixed = " UNION ALL ".join(_both_words_sql(purpose) for purpose in plan.purposes)
-        self._seen = _SEEN_SQL.format(latest=" UNION ALL ".join(_latest_sql(purpose) for purpose in plan.purposes))
-        self._says = " UNION ALL ".join(_says_sql(purpose) for purpose in plan.purposes)
+        self._heard = False
 
     def close(self) -> None:
         self.con.close()
 
     def add(self, heard: Heard) -> None:
-        """What one batch says; found out about together with others, at the latest when `settle` is called."""
-        self._held.append(heard)
-        if sum(held.words.num_rows + held.mixed.num_rows for held in self._held) > MOST_HELD_WORDS:
-            self.settle()
+        """What one batch says."""
+        for name, table in (("said", heard.said), ("people", heard.people), ("objections", heard.objections)):
+            self.con.register("arrow_heard", table)
+            how = f"INSERT INTO {name}" if self._heard else f"CREATE TEMP TABLE {name} AS"
+            self.con.execute(f"{how} FROM arrow_heard")
+            self.con.unregister("arrow_heard")
+        self._heard = True
 
-    def settle(self) -> None:
-        """Find what the held batches change, and let the next ones of the commit know it."""
-        if not self._held:
+    def objections(self) -> pa.Table:
+        """Denials heard so far of what an exemption would allow (privacy.consent.OBJECTION_SCHEMA, and kind uid)."""
+        query = "SELECT DISTINCT kind, id, purpose FROM objections" if self._heard else _NO_OBJECTIONS
+        return self.con.sql(query).to_arrow_table()
+
+    def settle(self, latest: datetime | None) -> None:
+        """Find what the batches change. latest : the latest receipt of an accepted line of the commit."""
+        if not self._heard:
             return
-        self.con.register("held_words", pa.concat_tables(held.words for held in self._held))
-        self.con.register("held_mixed", pa.concat_tables(held.mixed for held in self._held))
-        self._held = []
-        self.con.execute(self._join)
-        self.con.execute(f"CREATE OR REPLACE TEMP TABLE batch_mixed AS FROM held_mixed UNION ALL {self._mixed}")
-        self._recall()
-        self.con.execute(_HEARD_SQL.format(says=self._says))
-        self.con.execute(_CHANGES_SQL)
-        self.con.execute("INSERT INTO observed_changes SELECT * FROM batch_changes")
-        self.con.execute("INSERT INTO statements SELECT *, 'event' FROM batch_changes")
-        self.con.execute(self._seen)
-        self.con.execute(_FORGET_SEEN_SQL)
-        self.con.execute("INSERT INTO statements SELECT *, 'seen' FROM batch_seen")
+        self.con.execute(_voices_sql(self.purposes))
+        self._recall("runs", runs_of(self.ledger, self._users("voices")))
+        self.con.execute(_GOING_ON_SQL)
+        self.con.execute(_REST_SQL)
+        self._recall("statements", statements_of(self.ledger, self._users("rest")))
+        self.con.execute(_POINTS_SQL)
+        self.con.execute(_stretches_sql(self.purposes, self._now(latest), self.clock))
+        for query in (_KEPT_SQL, _NEW_RUNS_SQL, _CHANGES_SQL):
+            self.con.execute(query)
 
-    def _recall(self) -> None:
-        """Fetch what events said before of people not met in this commit yet."""
-        new = "SELECT user_id FROM batch_words ANTI JOIN known_users USING (user_id)"
-        users = _arrow(self.con, "", new)
-        self.con.execute(f"INSERT INTO known_users {new}")
-        self.con.register("recalled", statements_of(self.ledger, users.column(0)))
-        self.con.execute("INSERT INTO statements SELECT * FROM recalled WHERE origin IN ('event', 'seen')")
+    def _users(self, relation: str) -> pa.ChunkedArray:
+        return self.con.sql(f"SELECT DISTINCT user_id FROM {relation}").to_arrow_table().column(0)
+
+    def _recall(self, name: str, table: pa.Table) -> None:
+        self.con.register("recalled", table)
+        self.con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS FROM recalled")
+        self.con.unregister("recalled")
+
+    def _now(self, latest: datetime | None) -> int:
+        """The latest receipt that anybody knows of: a run that is given no clock takes this one."""
+        with self.ledger.read() as db:
+            ((before,),) = db.execute("SELECT max(max_received_at) FROM ingested_files").fetchall()
+        known = [datetime.fromisoformat(before)] if before else []
+        known += [latest] if latest else []
+        return min([self.clock, max(map(microseconds, known))]) if known else self.clock
 
     def save(self, db: sqlite3.Connection) -> None:
-        """Write changes and latest words, once settled, in the commit's own transaction."""
-        changes = "SELECT user_id, purpose, status, {time} FROM observed_changes".format(
-            time=_TEXT.format("effective_from")
-        )
+        """Write changes and runs, once settled, in the commit's own transaction."""
+        if not self._heard:
+            return
         self._write(
             db,
-            changes,
+            f"SELECT user_id, purpose, CASE WHEN denied THEN 'denied' ELSE 'granted' END, {_TEXT} FROM changes",
             "INSERT OR IGNORE INTO consent (user_id, purpose, status, effective_from, origin) VALUES (?, ?, ?, ?, 'event')",
         )
-        seen = "SELECT user_id, purpose, status, {time} FROM statements WHERE origin = 'seen'".format(
-            time=_TEXT.format("effective_from")
+        self._write(
+            db,
+            "SELECT DISTINCT kind, id, purpose FROM objections WHERE kind <> 'uid'",
+            "INSERT OR IGNORE INTO consent_objections (kind, id, purpose) VALUES (?, ?, ?)",
         )
         self._write(
             db,
-            seen,
-            "INSERT OR REPLACE INTO consent_seen (user_id, purpose, status, effective_from) VALUES (?, ?, ?, ?)",
+            "SELECT DISTINCT user_id, purpose FROM runs SEMI JOIN rest USING (user_id, purpose)",
+            "DELETE FROM consent_runs WHERE user_id = ? AND purpose = ?",
+        )
+        self._write(
+            db,
+            "FROM (FROM new_runs UNION ALL BY NAME FROM going_on) "
+            "SELECT user_id, purpose, CASE WHEN denied THEN 'denied' ELSE 'granted' END, since, until, hidden::INTEGER, slack",
+            "INSERT OR REPLACE INTO consent_runs (user_id, purpose, status, since, until, hidden, slack) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
         )
 
     def _write(self, db: sqlite3.Connection, query: str, insert: str) -> None:
@@ -125,133 +121,112 @@ class ObservedConsent:
             db.executemany(insert, rows)
 
 
-def _summary_sql(purposes: Sequence[str]) -> str:
-    """Per person and purpose: first and last word, and whether both words were said. One pass over the batch."""
-    columns = "".join(
-        f", min(occurred_at) FILTER (says_{p}) AS first_{p}, max(occurred_at) FILTER (says_{p}) AS last_{p}, "
-        f"bool_or(says_{p} AND event_consent_{p}) AS yes_{p}, bool_or(says_{p} AND NOT event_consent_{p}) AS no_{p}"
+def _voices_sql(purposes: Sequence[str]) -> str:
+    """One row a person and purpose: what was said of it in the whole commit, in short."""
+    voices = " UNION ALL ".join(
+        f"SELECT user_id, {quote(p)} AS purpose, bool_or(yes_{p}) AS yes, bool_or(no_{p}) AS no, bool_or(timeless) AS timeless, "
+        f"min(first_{p}) AS first, max(last_{p}) AS last, sum(lines_{p}) AS lines, max(slack_{p}) AS slack "
+        f"FROM people GROUP BY user_id HAVING bool_or(yes_{p} OR no_{p})"
+        for p in purposes
+    )
+    return f"CREATE OR REPLACE TEMP TABLE voices AS {voices}"
+
+
+def _stretches_sql(purposes: Sequence[str], now: int, clock: int) -> str:
+    """Everything that is known of those in `rest`, as stretches of one word: runs of the ledger, and what is new.
+
+    Who said one thing only, now and before, is summed up; of the others every word counts.
+    """
+    words = " UNION ALL ".join(
+        f"SELECT user_id, {quote(p)} AS purpose, NOT said_{p} AS denied, coalesce(since, {min(now, clock)}) AS since, until "
+        f"FROM said SEMI JOIN both_voices b ON b.user_id = said.user_id AND b.purpose = {quote(p)} WHERE said_{p} IS NOT NULL"
         for p in purposes
     )
     return f"""
-        SELECT uid AS user_id{columns} FROM parsed
-        WHERE uid IS NOT NULL AND occurred_at IS NOT NULL AND stage <> 'unparsable' GROUP BY uid
-    """
-
-
-def _joined_words_sql(purposes: Sequence[str]) -> str:
-    """`batch_words` of several batches: one row a person again."""
-    columns = "".join(
-        f", min(first_{p}) AS first_{p}, max(last_{p}) AS last_{p}, bool_or(yes_{p}) AS yes_{p}, bool_or(no_{p}) AS no_{p}"
-        for p in purposes
-    )
-    return f"CREATE OR REPLACE TEMP TABLE batch_words AS SELECT user_id{columns} FROM held_words GROUP BY user_id"
-
-
-def _both_words_sql(purpose: str) -> str:
-    """First and last words of those who said one thing in one batch and the other in another.
-
-    (Who says both in one batch is in that batch's `mixed` already.)
-    """
-    one_word = (
-        f"FROM held_words h SEMI JOIN batch_words b ON b.user_id = h.user_id AND b.yes_{purpose} AND b.no_{purpose} "
-        f"WHERE h.first_{purpose} IS NOT NULL AND NOT (h.yes_{purpose} AND h.no_{purpose})"
-    )
-    status = f"CASE WHEN yes_{purpose} THEN 'granted' ELSE 'denied' END"
-    return (
-        f"SELECT user_id, {quote(purpose)}, {status}, first_{purpose} {one_word} "
-        f"UNION ALL SELECT user_id, {quote(purpose)}, {status}, last_{purpose} {one_word} AND last_{purpose} <> first_{purpose}"
-    )
-
-
-def _mixed_sql(purpose: str) -> str:
-    return f"""
-        SELECT uid AS user_id, {quote(purpose)} AS purpose,
-            CASE WHEN event_consent_{purpose} THEN 'granted' ELSE 'denied' END AS status, occurred_at
-        FROM parsed SEMI JOIN batch_words b ON b.user_id = parsed.uid AND b.yes_{purpose} AND b.no_{purpose}
-        WHERE says_{purpose} AND stage <> 'unparsable' AND occurred_at IS NOT NULL
-    """
-
-
-def _latest_sql(purpose: str) -> str:
-    """The last word of everybody in the batch who said one thing only."""
-    return (
-        f"SELECT user_id, {quote(purpose)} AS purpose, CASE WHEN yes_{purpose} THEN 'granted' ELSE 'denied' END AS status, "
-        f"last_{purpose} AS occurred_at FROM batch_words WHERE first_{purpose} IS NOT NULL AND NOT (yes_{purpose} AND no_{purpose})"
-    )
-
-
-def _says_sql(purpose: str) -> str:
-    """Observations of one purpose that can change something.
-
-    Nothing of those who go on saying what they said last (nearly everybody, every day); the first and the last of
-    others who said one thing only; all of the rest.
-    """
-    name = quote(purpose)
-    status = f"CASE WHEN yes_{purpose} THEN 'granted' ELSE 'denied' END"
-    one_word = (
-        f"FROM batch_words ANTI JOIN statements s ON s.origin = 'seen' AND s.user_id = batch_words.user_id AND s.purpose = {name} "
-        f"AND s.status = {status} AND s.effective_from <= first_{purpose} "
-        f"WHERE first_{purpose} IS NOT NULL AND NOT (yes_{purpose} AND no_{purpose})"
-    )
-    return f"""
-        SELECT user_id, {name} AS purpose, {status} AS status, first_{purpose} AS occurred_at {one_word}
-        UNION ALL SELECT user_id, {name}, {status}, last_{purpose} {one_word} AND last_{purpose} <> first_{purpose}
+        CREATE OR REPLACE TEMP TABLE stretches AS
+        WITH both_voices AS (
+            SELECT user_id, purpose FROM rest r
+            WHERE (yes AND no) OR timeless OR EXISTS (
+                FROM runs WHERE runs.user_id = r.user_id AND runs.purpose = r.purpose AND (runs.status = 'denied') <> r.no
+            )
+        ), words AS ({words})
+        SELECT user_id, purpose, denied, CASE WHEN denied THEN since ELSE until END AS since, until,
+            denied AND until > since AS hidden, CASE WHEN denied THEN 0 ELSE until - since END AS slack
+        FROM words
         UNION ALL
-        SELECT user_id, purpose, status, occurred_at FROM batch_mixed WHERE purpose = {name}
+        SELECT user_id, purpose, no, first, last, no AND (lines > 2 OR slack > 0), CASE WHEN no THEN 0 ELSE slack END
+        FROM rest ANTI JOIN both_voices USING (user_id, purpose)
+        UNION ALL
+        SELECT user_id, purpose, status = 'denied', since, until, hidden::BOOLEAN, slack
+        FROM runs SEMI JOIN rest USING (user_id, purpose)
     """
 
 
-def _arrow(con: duckdb.DuckDBPyConnection, before: str, query: str) -> pa.Table:
-    if before:
-        con.execute(before)
-    return con.sql(query).to_arrow_table()
+_NO_OBJECTIONS = "SELECT '' AS kind, '' AS id, '' AS purpose WHERE false"
+_TEXT = "strftime(make_timestamp(moment), '%Y-%m-%dT%H:%M:%S.%fZ')"
 
-
-_TABLES_SQL = """
-    CREATE TEMP TABLE observed_changes (user_id VARCHAR, purpose VARCHAR, status VARCHAR, effective_from TIMESTAMPTZ);
-    CREATE TEMP TABLE known_users (user_id VARCHAR);
-    CREATE TEMP TABLE statements
-        (user_id VARCHAR, purpose VARCHAR, status VARCHAR, effective_from TIMESTAMPTZ, origin VARCHAR)
-"""
-_TEXT = "strftime({}, '%Y-%m-%dT%H:%M:%S.%fZ')"
-
-# What the batch says, and each of its people's latest word so far, which is one more observation.
-_HEARD_SQL = """
-    CREATE OR REPLACE TEMP TABLE heard AS
-    WITH says AS ({says})
-    FROM says
-    UNION ALL
-    SELECT s.user_id, s.purpose, s.status, s.effective_from
-    FROM statements s SEMI JOIN says ON says.user_id = s.user_id AND says.purpose = s.purpose
-    WHERE s.origin = 'seen'
+# Those who granted last and go on granting: their run gets longer, and nothing else can have changed. (With a span, a
+# grant could touch a denial before it; then the long way is taken, unless there never was one.)
+_GOING_ON_SQL = """
+    CREATE OR REPLACE TEMP TABLE going_on AS
+    WITH last_runs AS (
+        SELECT user_id, purpose, arg_max(status, since) AS status, max(since) AS since, arg_max(until, since) AS until,
+            arg_max(slack, since) AS slack, count(*) AS runs
+        FROM runs GROUP BY user_id, purpose
+    )
+    SELECT user_id, purpose, false AS denied, r.since, v.last AS until, false AS hidden, greatest(r.slack, v.slack) AS slack
+    FROM voices v JOIN last_runs r USING (user_id, purpose)
+    WHERE v.yes AND NOT v.no AND NOT v.timeless AND r.status = 'granted' AND r.until <= v.first
+        AND (v.slack = 0 OR r.runs = 1)
 """
 
+_REST_SQL = "CREATE OR REPLACE TEMP TABLE rest AS SELECT v.* FROM voices v ANTI JOIN going_on USING (user_id, purpose)"
+
+# What stands in the ledger of them already.
+_POINTS_SQL = """
+    CREATE OR REPLACE TEMP TABLE points AS
+    SELECT user_id, purpose, status = 'denied' AS denied, epoch_us(effective_from::TIMESTAMPTZ) AS moment
+    FROM statements SEMI JOIN rest USING (user_id, purpose) WHERE origin = 'event'
+"""
+
+# Moments at which somebody said something: the ends of each stretch. A grant counts where no denial touches the time in
+# which it may have been said; denials of which only the ends are known, and those that last, touch all between their ends.
+_KEPT_SQL = """
+    CREATE OR REPLACE TEMP TABLE kept AS
+    WITH ends AS (
+        SELECT user_id, purpose, denied, hidden, slack, since AS moment, CASE WHEN hidden THEN until ELSE since END AS reach
+        FROM stretches
+        UNION ALL
+        SELECT user_id, purpose, denied, hidden, slack, until, until FROM stretches WHERE until > since
+    ), counting AS (
+        SELECT *, max(CASE WHEN denied THEN reach END) OVER (
+            PARTITION BY user_id, purpose ORDER BY moment, denied DESC ROWS UNBOUNDED PRECEDING
+        ) AS denied_to
+        FROM ends
+        QUALIFY denied OR denied_to IS NULL OR denied_to < moment - slack
+    ), marked AS (
+        SELECT *, denied IS DISTINCT FROM lag(denied) OVER (PARTITION BY user_id, purpose ORDER BY moment) AS is_change
+        FROM counting
+    )
+    SELECT *, sum(is_change::INTEGER) OVER (PARTITION BY user_id, purpose ORDER BY moment ROWS UNBOUNDED PRECEDING) AS run
+    FROM marked
+"""
+
+_NEW_RUNS_SQL = """
+    CREATE OR REPLACE TEMP TABLE new_runs AS
+    SELECT user_id, purpose, bool_and(denied) AS denied, min(moment) AS since, max(moment) AS until,
+        bool_and(denied) AND (bool_or(hidden) OR count(DISTINCT moment) > 2) AS hidden, max(slack) AS slack
+    FROM kept GROUP BY user_id, purpose, run
+"""
+
+# What to add so that the ledger's statements say the same as the moments kept: a grant that stands there and counts no
+# more is denied at its own moment.
 _CHANGES_SQL = """
-    CREATE OR REPLACE TEMP TABLE batch_changes AS
-    WITH known AS (SELECT user_id, purpose, status, effective_from FROM statements WHERE origin = 'event'),
-    ordered AS (
-        SELECT *, lag(status) OVER (PARTITION BY user_id, purpose ORDER BY occurred_at, status DESC) AS before FROM heard
-    )
-    SELECT DISTINCT o.user_id, o.purpose, o.status, o.occurred_at AS effective_from
-    FROM ordered o ASOF LEFT JOIN known k ON k.user_id = o.user_id AND k.purpose = o.purpose AND o.occurred_at >= k.effective_from
-    WHERE CASE WHEN o.before IS NULL THEN k.status IS DISTINCT FROM o.status ELSE o.before <> o.status END
-"""
-
-_FORGET_SEEN_SQL = """
-    DELETE FROM statements
-    WHERE origin = 'seen' AND (user_id, purpose) IN (SELECT (user_id, purpose) FROM batch_seen)
-"""
-
-# Denied wins where one moment has both.
-_SEEN_SQL = """
-    CREATE OR REPLACE TEMP TABLE batch_seen AS
-    WITH latest AS ({latest} UNION ALL FROM heard)
-    SELECT l.user_id, l.purpose, arg_max(l.status, (l.occurred_at, l.status = 'denied')) AS status, max(l.occurred_at) AS effective_from
-    FROM (
-        FROM latest
-        UNION ALL
-        SELECT s.user_id, s.purpose, s.status, s.effective_from FROM statements s
-        SEMI JOIN latest ON latest.user_id = s.user_id AND latest.purpose = s.purpose WHERE s.origin = 'seen'
-    ) AS l
-    GROUP BY l.user_id, l.purpose
+    CREATE OR REPLACE TEMP TABLE changes AS
+    WITH turns AS (SELECT user_id, purpose, denied, moment FROM kept WHERE is_change)
+    (FROM turns EXCEPT SELECT user_id, purpose, denied, moment FROM points)
+    UNION
+    SELECT p.user_id, p.purpose, true, p.moment
+    FROM points p ASOF JOIN turns t ON t.user_id = p.user_id AND t.purpose = p.purpose AND p.moment >= t.moment
+    WHERE t.denied AND NOT p.denied
 """

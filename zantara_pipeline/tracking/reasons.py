@@ -15,21 +15,13 @@ import pyarrow as pa
 
 from zantara_pipeline.tracking.direct import has_direct
 from zantara_pipeline.tracking.key_names import shown_event_sql, shown_keys_sql
+from zantara_pipeline.tracking.other_lines import ROW_ID
 from zantara_pipeline.tracking.payloads import Payloads
 from zantara_pipeline.tracking.plan import EventPlan, TrackingPlan
 from zantara_pipeline.tracking.shapes import ENVELOPE, declared_paths
-from zantara_pipeline.tracking.sql_checks import FAILED_BEFORE, compile_checks, quote
-from zantara_pipeline.tracking.verdict import (
-    LINES,
-    REASON_TYPE,
-    ROW_ID,
-    Rules,
-    range_rules,
-    reason_sql,
-    sql_list,
-    time_rules,
-    typed_value,
-)
+from zantara_pipeline.tracking.sql_checks import FAILED_BEFORE, compile_checks, quote, sql_list
+from zantara_pipeline.tracking.typed_columns import range_rules, typed_value
+from zantara_pipeline.tracking.verdict import LINES, REASON_TYPE, Rules, reason_sql, time_rules
 
 
 class Failures:

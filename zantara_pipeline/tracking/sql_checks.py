@@ -6,7 +6,7 @@ Belongs here: the closed list of checks that are understood, read from the publi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,11 @@ FAILED_BEFORE = "unchecked_identifier"
 def quote(text: str) -> str:
     """A SQL string literal."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def sql_list(items: Sequence[str]) -> str:
+    """A SQL list of string literals."""
+    return "[" + ", ".join(quote(item) for item in items) + "]"
 
 
 @dataclass(frozen=True)

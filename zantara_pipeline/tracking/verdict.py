@@ -5,50 +5,38 @@ file. The first stage that applies counts the line. The lines themselves stay in
 fetched again for the few that failed.
 
 Belongs here: the order of the stages and their SQL. Does not belong here: files and commits (ingest.py), why a line
-failed (reasons.py), the rules themselves (plan.py, shapes.py, sql_checks.py).
+failed (reasons.py), reading lines (plain_lines.py, other_lines.py), the rules themselves (plan.py, shapes.py, sql_checks.py).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
 
 import duckdb
 import pyarrow as pa
 
 from zantara_pipeline.privacy.keyed_hash import Keyring
-from zantara_pipeline.tracking.plain_lines import PlainLines, value_column
-from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, SQL_TYPES, EventPlan, Exemption, TrackingPlan
-from zantara_pipeline.tracking.shapes import (
-    ENVELOPE,
-    Reason,
-    Shape,
-    declared_paths,
-    declared_properties,
-    structural_reasons,
-)
-from zantara_pipeline.tracking.sql_checks import SqlCheck, compile_checks, quote
+from zantara_pipeline.tracking.other_lines import ROW_ID, others_sql
+from zantara_pipeline.tracking.plain_lines import PlainLines
+from zantara_pipeline.tracking.plan import Exemption, TrackingPlan
+from zantara_pipeline.tracking.shapes import Reason, Shape, declared_paths, structural_reasons
+from zantara_pipeline.tracking.sql_checks import compile_checks, quote, sql_list
+from zantara_pipeline.tracking.typed_columns import by_event
+from zantara_pipeline.tracking.unclear_users import users_named
 
 REASON_TYPE = "STRUCT(code VARCHAR, path VARCHAR, keyword VARCHAR, expected VARCHAR, actual_type VARCHAR)[]"
 
-# RFC 3339. The engine's own cast would also take 'infinity', 'epoch' and times without a zone.
-_RFC3339 = r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:?\d{2})"
-# The engine's JSON reader also takes trailing commas, NaN and Infinity; such lines are asked again of a strict parser.
-# (`nan` and `inf` in other spellings pass here and fail as numbers that are not finite.)
-_LAX = r"(regexp_matches(text, ',\s*[}\]]') OR contains(text, 'NaN') OR contains(text, 'Infinity'))"
-# The engine knows times that no calendar library does (year 0, a zone beyond the year 9999).
-_CALENDAR = "TIMESTAMPTZ '0001-01-02 00:00:00+00' AND TIMESTAMPTZ '9999-12-30 00:00:00+00'"
 # Arithmetic on microseconds: the engine's own on times with a zone asks a calendar, at forty times the cost.
 _HOUR = 3_600_000_000
 _LATENESS = "(epoch_us(stated_received_at) - epoch_us(occurred_at))"
 _DAY_OF_RECEIPT = f"DATE '1970-01-01' + CAST(floor(epoch_us(received_at) / {24 * _HOUR}) AS INTEGER)"
+ID_COLUMNS = ("anonymous_id", "device_id")
+"""Ids beside the user's under which somebody may deny."""
 _NO_CATEGORY = ""  # no purpose has this name, so nobody can grant it
-_ROWS_PER_FILE = 10**12
-ROW_ID = f"file_no::BIGINT * {_ROWS_PER_FILE} + line_no"
 LINES = f"(SELECT {ROW_ID} AS row_id, line, rendering FROM arrow_lines)"
 """Subquery: the text of every line of the batch being judged (reader.BATCH_SCHEMA)."""
 
@@ -95,6 +83,7 @@ class Judge:
         self.con.execute(self._parse_sql)
         self.con.unregister("arrow_plain")
         self._refuse_lax_json()
+        self._name_unclear_users()
         self.con.execute(_NEW_USERS_SQL)
         self.con.execute("INSERT INTO known_users SELECT user_id FROM new_users")
         return self.con.sql("SELECT user_id FROM new_users").to_arrow_table().column(0)
@@ -105,6 +94,18 @@ class Judge:
         if wrong:
             self.con.execute("UPDATE parsed SET stage = 'unparsable' WHERE row_id IN (SELECT unnest(?))", [wrong])
 
+    def _name_unclear_users(self) -> None:
+        """Temp table `unclear_users`: whom a line may be about whose user_id is not one text (few lines, or a broken feed)."""
+        query = (
+            f"SELECT row_id, line FROM parsed JOIN {LINES} USING (row_id) WHERE user_unclear AND stage <> 'unparsable'"
+        )
+        named = [(row_id, user) for row_id, line in self.con.execute(query).fetchall() for user in users_named(line)]
+        rows = {"row_id": [row_id for row_id, _ in named], "user_id": [user for _, user in named]}
+        schema = pa.schema([("row_id", pa.int64()), ("user_id", pa.string())])
+        self.con.register("arrow_unclear", pa.table(rows, schema=schema))
+        self.con.execute("CREATE OR REPLACE TEMP TABLE unclear_users AS FROM arrow_unclear")
+        self.con.unregister("arrow_unclear")
+
     def forget_users(self) -> None:
         """Drop the statements held for the users seen so far (they are kept over the batches of one commit only)."""
         self.con.execute("CREATE OR REPLACE TEMP TABLE known_users (user_id VARCHAR)")
@@ -112,6 +113,7 @@ class Judge:
             "CREATE OR REPLACE TEMP TABLE statements "
             "(user_id VARCHAR, purpose VARCHAR, status VARCHAR, effective_from TIMESTAMPTZ, origin VARCHAR)"
         )
+        self.con.execute("CREATE OR REPLACE TEMP TABLE objections (kind VARCHAR, id VARCHAR, purpose VARCHAR)")
 
     def learn(self, statements: pa.Table) -> None:
         """Add consent statements (privacy.consent.STATEMENT_SCHEMA) to those that the next batches are judged by."""
@@ -119,14 +121,48 @@ class Judge:
         self.con.execute("INSERT INTO statements SELECT * FROM arrow_statements")
         self.con.unregister("arrow_statements")
 
-    def judge(self) -> None:
-        """Give every line of the loaded batch its stage."""
+    def object(self, objections: pa.Table) -> None:
+        """Add denials (privacy.consent.OBJECTION_SCHEMA) that keep lines from being exempt."""
+        self.con.register("arrow_objections", objections)
+        self.con.execute("INSERT INTO objections FROM arrow_objections")
+        self.con.unregister("arrow_objections")
+
+    def ids_to_exempt(self) -> pa.Table | None:
+        """Anonymous and device ids of the loaded lines that a rule may exempt: kind, id; None where no rule is."""
+        rules = self.rules.plan.privacy.exemptions
+        if not rules:
+            return None
+        events = ", ".join(quote(rule.event) for rule in rules)
+        return self.con.sql(
+            " UNION ".join(
+                f"SELECT {quote(column)} AS kind, {column} AS id FROM parsed "
+                f"WHERE stage = 'suppressed' AND event IN ({events}) AND {column} IS NOT NULL"
+                for column in ID_COLUMNS
+            )
+        ).to_arrow_table()
+
+    def put_aside(self, lines: pa.Table) -> pa.Table:
+        """Take out of the loaded batch (`lines`) what a rule may exempt; it is judged when all denials are known."""
+        may_be = " OR ".join(
+            f"({_may_be_exempt(rule, self.rules.plan)})" for rule in self.rules.plan.privacy.exemptions
+        )
+        query = f"SELECT file_no, line_no FROM parsed WHERE {may_be}"
+        aside = self.con.sql(query).to_arrow_table()
+        self.con.execute(f"DELETE FROM parsed WHERE {may_be}")
+        return lines.join(aside, ["file_no", "line_no"], join_type="left semi") if aside.num_rows else lines.slice(0, 0)
+
+    def judge(self, aside: Callable[[], None] | None = None) -> None:
+        """Give every line of the loaded batch its stage; `aside` is called in place of deciding on exemptions."""
         for purpose in self.rules.plan.purposes:
             self.con.execute(_deny_sql(purpose))
+            self.con.execute(_deny_unclear_sql(purpose))
         self.con.execute(_suppress_sql(self.rules.plan))
         self.con.execute(_plainly_denied_sql(self.rules.plan))
-        for rule in self.rules.plan.privacy.exemptions:
-            self.con.execute(_exempt_sql(rule, self.rules.plan))
+        if aside:
+            aside()
+        else:
+            for rule in self.rules.plan.privacy.exemptions:
+                self.con.execute(_exempt_sql(rule, self.rules.plan))
         self._judge_shapes()
         self.con.execute(_QUARANTINE_SQL)
 
@@ -163,10 +199,6 @@ def _is_strict_json(line: str) -> bool:
     return True
 
 
-def sql_list(items: Sequence[str]) -> str:
-    return "[" + ", ".join(quote(item) for item in items) + "]"
-
-
 def _parse_sql(rules: Rules) -> str:
     """One table from lines: every declared value, whether values pass, consent, times, the first stages.
 
@@ -178,9 +210,9 @@ def _parse_sql(rules: Rules) -> str:
     granted = " ".join(f"WHEN {quote(p)} THEN event_consent_{p}" for p in purposes)
     return f"""
         CREATE OR REPLACE TEMP TABLE parsed AS
-        WITH {_others_sql(plan)}, plain AS (
+        WITH {others_sql(plan)}, plain AS (
             SELECT * REPLACE (event::VARCHAR AS event), {ROW_ID} AS row_id, false AS lax, true AS is_object, user_id AS uid,
-                false AS consent_unreadable, false AS says_twice,
+                false AS consent_unreadable, false AS says_twice, false AS user_unclear, false AS keys_twice,
                 NULL::UBIGINT AS shape_key, true AS ranges_pass, false AS timestamp_wrong, false AS received_at_wrong,
                 stated_received_at IS NULL AS received_at_missing
             FROM arrow_plain
@@ -196,71 +228,6 @@ def _parse_sql(rules: Rules) -> str:
                 ELSE 'accepted' END AS stage
         FROM named
     """
-
-
-def _others_sql(plan: TrackingPlan) -> str:
-    """Common table expressions: `others`, the lines that are not plain, read by the engine's JSON functions."""
-    texts = ("event_id", "event", "timestamp", "received_at", *ENVELOPE_STRINGS)
-    envelope: dict[str, Any] = dict.fromkeys(texts, "VARCHAR")
-    envelope["context"] = dict.fromkeys(CONTEXT_KEYS, "VARCHAR")
-    envelope["consent"] = dict.fromkeys(plan.purposes, "VARCHAR")
-    envelope["properties"] = dict.fromkeys(declared_properties(plan), "VARCHAR") or "JSON"
-    paths = sql_list(declared_paths(plan))
-    said = " + ".join(f"(types[{_index(plan, f'$.consent.{p}')}] IS NOT NULL)::INTEGER" for p in plan.purposes)
-    says = "".join(
-        f", coalesce(types[{i}] = 'BOOLEAN', false) AS says_{p}, "
-        f"coalesce(types[{i}] = 'BOOLEAN' AND e.consent.{p} = 'true' AND NOT says_twice, false) "
-        f"AS event_consent_{p}"
-        for p, i in ((p, _index(plan, f"$.consent.{p}")) for p in plan.purposes)
-    )
-    # what is no text is not kept as one: an object in place of an id could hold anything
-    flat = f", CASE WHEN types[{_index(plan, '$.event_id')}] = 'VARCHAR' THEN e.event_id END AS event_id"
-    flat += "".join(f", e.{name} AS {name}" for name in ENVELOPE_STRINGS)
-    flat += "".join(f", e.context.{name} AS {name}" for name in CONTEXT_KEYS)
-    return f"""
-        objects AS (
-            SELECT file_no, line_no, line, {ROW_ID} AS row_id,
-                rendering IS NULL AND (starts_with(line, '{{') OR starts_with(ltrim(line, ' ' || chr(9) || chr(13)), '{{'))
-                    AND json_valid(line) AS is_object
-            FROM arrow_others
-        ), whole AS (
-            SELECT * EXCLUDE (line), CASE WHEN is_object THEN line ELSE '{{}}' END AS text FROM objects
-        ), read AS (
-            SELECT *, {_LAX} AS lax, json_type(text, {paths}) AS types,
-                json_keys(text, ['$', '$.properties', '$.consent']) AS keys,
-                json_transform(text, '{json.dumps(envelope)}') AS e
-            FROM whole
-        ), heard AS (
-            SELECT *, coalesce(CASE WHEN len(keys[3]) > {said}
-                THEN len(list_distinct(keys[3])) < len(keys[3]) END, false) AS says_twice
-            FROM read
-        ), typed AS (
-            SELECT row_id, file_no, line_no, lax, is_object, says_twice{flat}{_typed_values(plan)},
-                e.properties AS texts, e.timestamp AS timestamp_text, e.received_at AS received_at_text,
-                CASE WHEN types[{ENVELOPE.index("user_id") + 1}] = 'VARCHAR' THEN e.user_id END AS uid,
-                CASE WHEN types[{ENVELOPE.index("event") + 1}] = 'VARCHAR' THEN e.event END AS event,
-                hash(types, len(keys[1]), len(keys[2])) AS shape_hash,
-                is_object AND (says_twice OR {_consent_unreadable(plan)}) AS consent_unreadable,
-                {_time("timestamp")} AS occurred_at, {_time("received_at")} AS stated_received_at{says}
-            FROM heard
-        ), others AS (
-            SELECT * EXCLUDE (texts, timestamp_text, received_at_text, shape_hash), hash(shape_hash, event) AS shape_key,
-                {_ranges_pass(plan)} AS ranges_pass, received_at_text IS NULL AS received_at_missing,
-                timestamp_text IS NOT NULL AND occurred_at IS NULL AS timestamp_wrong,
-                received_at_text IS NOT NULL AND stated_received_at IS NULL AS received_at_wrong
-            FROM typed
-        )
-    """
-
-
-def _consent_unreadable(plan: TrackingPlan) -> str:
-    """Whether a line speaks of consent and what it says is neither yes nor no."""
-    wrong = [f"coalesce(types[{_index(plan, '$.consent')}] NOT IN ('NULL', 'OBJECT'), false)"]
-    wrong += [
-        f"coalesce(types[{_index(plan, f'$.consent.{purpose}')}] NOT IN ('NULL', 'BOOLEAN'), false)"
-        for purpose in plan.purposes
-    ]
-    return " OR ".join(wrong)
 
 
 def _category(plan: TrackingPlan) -> str:
@@ -287,6 +254,17 @@ def _deny_sql(purpose: str) -> str:
         ) AS heard
         WHERE heard.user_id = parsed.uid AND parsed.consent_{purpose}
             AND list_filter(said, lambda x: x.effective_from <= coalesce(occurred_at, 'infinity'::TIMESTAMPTZ))[-1].status = 'denied'
+    """
+
+
+def _deny_unclear_sql(purpose: str) -> str:
+    """Whose line it is cannot be told: any denial of anybody whom it may name counts, whenever it was said."""
+    return f"""
+        UPDATE parsed SET consent_{purpose} = false
+        WHERE user_unclear AND consent_{purpose} AND row_id IN (
+            SELECT u.row_id FROM unclear_users u JOIN statements s USING (user_id)
+            WHERE s.origin = 'ledger' AND s.purpose = {quote(purpose)} AND s.status = 'denied'
+        )
     """
 
 
@@ -320,39 +298,46 @@ def _plainly_denied_sql(plan: TrackingPlan) -> str:
         WHERE consent_unreadable AND (
             CASE category {denied} ELSE false END
             OR coalesce((uid, category) IN (SELECT (user_id, purpose) FROM statements WHERE status = 'denied'), false)
+            OR (row_id, category) IN (
+                SELECT (u.row_id, s.purpose) FROM unclear_users u JOIN statements s USING (user_id) WHERE s.status = 'denied'
+            )
         )
     """
+
+
+def _may_be_exempt(rule: Exemption, plan: TrackingPlan) -> str:
+    """Lines of people who were not asked where a rule exempts the event: nothing in the line itself speaks against it.
+
+    Each key of the line and of its context stands once: a second country, or a second id, could be the right one.
+    """
+    countries, category = ", ".join(map(quote, rule.countries)), plan.category(rule.event) or _NO_CATEGORY
+    said = f"says_{category}" if category in plan.purposes else "true"
+    return (
+        f"stage = 'suppressed' AND event = {quote(rule.event)} AND country IN ({countries}) "
+        f"AND NOT consent_unreadable AND NOT {said} AND NOT keys_twice AND NOT user_unclear"
+    )
 
 
 def _exempt_sql(rule: Exemption, plan: TrackingPlan) -> str:
     """Take an event of people who were not asked where a rule exempts it.
 
-    Not of people who denied before, in the ledger, or in this batch: an exemption leaves everybody the right to object.
+    Not of people, browsers or devices that ever denied, in the ledger, with any line of the commit or an earlier one: an
+    exemption leaves everybody the right to object.
     """
-    countries, category = ", ".join(map(quote, rule.countries)), plan.category(rule.event) or _NO_CATEGORY
-    said = f"says_{category}" if category in plan.purposes else "true"
-    denied = f"p.says_{category} AND NOT p.event_consent_{category}" if category in plan.purposes else "false"
-    return f"""
-        UPDATE parsed SET stage = 'accepted', exempt = true
-        WHERE stage = 'suppressed' AND event = {quote(rule.event)} AND country IN ({countries})
-            AND NOT consent_unreadable AND NOT {said}
-            AND NOT coalesce(uid IN (
-                SELECT user_id FROM statements WHERE purpose = {quote(category)} AND status = 'denied'
-                UNION ALL SELECT p.uid FROM parsed p WHERE {denied}
-            ), false)
-    """
-
-
-def _index(plan: TrackingPlan, path: str) -> int:
-    return declared_paths(plan).index(path) + 1
-
-
-def _time(field: str) -> str:
-    """A time from text; the two usual lengths need no regular expression (it costs as much as the parse itself)."""
-    text = f"e.{field}"
-    usual = f"length({text}) IN (20, 24) AND strpos({text}, 'T') = 11 AND suffix({text}, 'Z')"
-    moment = f"CASE WHEN ({usual}) OR regexp_full_match({text}, '{_RFC3339}') THEN try_cast({text} AS TIMESTAMPTZ) END"
-    return f"CASE WHEN ({moment}) BETWEEN {_CALENDAR} THEN {moment} END"
+    category = plan.category(rule.event) or _NO_CATEGORY
+    unheard = ""
+    for column in ("uid", *ID_COLUMNS):
+        denied = f"SELECT id FROM objections WHERE kind = {quote(column)} AND purpose = {quote(category)}"
+        if column == "uid":
+            denied += (
+                f" UNION ALL SELECT user_id FROM statements WHERE purpose = {quote(category)} AND status = 'denied'"
+            )
+        if category in plan.purposes:
+            denied += (
+                f" UNION ALL SELECT p.{column} FROM parsed p WHERE p.says_{category} AND NOT p.event_consent_{category}"
+            )
+        unheard += f" AND NOT coalesce({column} IN (SELECT id FROM ({denied}) WHERE id IS NOT NULL), false)"
+    return f"UPDATE parsed SET stage = 'accepted', exempt = true WHERE {_may_be_exempt(rule, plan)}{unheard}"
 
 
 def _time_problem(rules: Rules) -> str:
@@ -401,60 +386,15 @@ def reason_sql(code: str, path: str, keyword: str, expected: str, actual_type: s
     return "{" + ", ".join(f"{key}: {quote(value)}" for key, value in values.items()) + "}"
 
 
-def typed_column(name: str, event: EventPlan) -> str:
-    """The column of `parsed` that holds a property's values, quoted."""
-    return f'"{value_column(name, event.properties[name].type)}"'
-
-
-def typed_value(text: str, event: EventPlan, name: str) -> str:
-    """A value from its text: a number too large for its type becomes null, which `_value_rules` tells from absent."""
-    kind = event.properties[name].type
-    return text if kind == "string" else f"try_cast({text} AS {SQL_TYPES[kind]})"
-
-
-def _typed_values(plan: TrackingPlan) -> str:
-    columns = {
-        typed_column(name, event): typed_value(f'e.properties."{name}"', event, name)
-        for event in plan.events.values()
-        for name in event.properties
-    }
-    return "".join(f", {value} AS {column}" for column, value in columns.items())
-
-
-def range_rules(event: EventPlan, column: Callable[[str], str], texts: str) -> list[SqlCheck]:
-    """Every number of an event fits its type: over its typed columns and the struct of their texts."""
-    return [
-        SqlCheck(
-            f"$.properties.{name}", "out_of_range", "type", SQL_TYPES[prop.type],
-            f'({column(name)} IS NOT NULL OR {texts}."{name}" IS NULL)',
-        )
-        for name, prop in event.properties.items() if prop.type != "string"
-    ]  # fmt: skip
-
-
-def _ranges_pass(plan: TrackingPlan) -> str:
-    return _by_event(plan, lambda event, column: range_rules(event, column, "texts"))
-
-
 def _checks_pass(rules: Rules) -> str:
-    return _by_event(rules.plan, partial(compile_checks, stored=rules.stored))
-
-
-def _by_event(plan: TrackingPlan, rules: Callable[[EventPlan, Callable[[str], str]], list[SqlCheck]]) -> str:
-    """Whether a row's values satisfy the rules of its event."""
-    cases = []
-    for event in plan.events.values():
-        checks = rules(event, lambda name, event=event: typed_column(name, event))  # type: ignore[misc]
-        if checks:
-            passes = " AND ".join(f"coalesce({check.passes}, true)" for check in checks)
-            cases.append(f"WHEN {quote(event.event)} THEN {passes}")
-    return f"CASE event {' '.join(cases)} ELSE true END" if cases else "true"
+    return by_event(rules.plan, partial(compile_checks, stored=rules.stored))
 
 
 _NEW_USERS_SQL = """
     CREATE OR REPLACE TEMP TABLE new_users AS
     SELECT DISTINCT uid AS user_id FROM parsed ANTI JOIN known_users ON known_users.user_id = parsed.uid
     WHERE uid IS NOT NULL
+    UNION SELECT user_id FROM unclear_users ANTI JOIN known_users USING (user_id)
 """
 
 _QUARANTINE_SQL = """

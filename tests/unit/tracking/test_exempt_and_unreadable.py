@@ -14,6 +14,8 @@ from event_lines import PLAN, RULES, Shop, event
 
 from zantara_pipeline.contracts_io import PACKAGED
 from zantara_pipeline.errors import InputError
+from zantara_pipeline.tracking import ingest as ingest_module
+from zantara_pipeline.tracking import reader
 from zantara_pipeline.tracking.lake_retention import Removed, enforce_lake
 from zantara_pipeline.tracking.plan import Enforced, Exemption, PrivacyContract, Retention, TrackingPlan, load_plan
 from zantara_pipeline.tracking.quarantine import detail, kinds
@@ -231,7 +233,7 @@ def test_who_denies_with_one_event_is_not_exempt_with_the_next(shop: Shop) -> No
 def test_nothing_is_learnt_of_consent_said_twice(shop: Shop) -> None:
     line = json.dumps(event())[:-1] + ', "consent":{"analytics":false}}'
     assert landed(shop, line) == (0, 0, 1, 1, 0)
-    assert shop.query("SELECT * FROM consent") == [] and shop.query("SELECT * FROM consent_seen") == []
+    assert shop.query("SELECT * FROM consent") == [] and shop.query("SELECT * FROM consent_runs") == []
 
 
 def test_an_object_in_place_of_an_id_is_not_kept_as_one(shop: Shop) -> None:
@@ -337,3 +339,57 @@ def test_staging_forgets_no_day_because_exempt_rows_of_it_went(shop: Shop) -> No
     assert con.execute("FROM state.removed_partitions").fetchall() == []
     assert con.execute("SELECT event, rows FROM state.expired_exempt_rows").fetchall() == [("page_timing", 1)]
     con.close()
+
+
+def in_small_batches(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(reader, "CHUNK_BYTES", 300)
+    patch.setattr(ingest_module, "BATCH_BYTES", 1)
+
+
+@pytest.mark.parametrize("same", ["user_id", "anonymous_id", "device_id"])
+def test_who_denies_in_a_later_batch_of_the_commit_is_not_exempt(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, same: str
+) -> None:
+    in_small_batches(monkeypatch)
+    ids = dict.fromkeys(("user_id", "anonymous_id", "device_id"), ...) | {same: "one"}
+    before = [timing(event_id=f"e-{n}") | ids for n in range(4)]
+    others = [timing(event_id=f"o-{n}", user_id=f"u-{n}") for n in range(3)]
+    objecting = event("session_started", {"entry_page": "/"}, consent=DENIED, **ids)
+    lines = [{key: value for key, value in line.items() if value is not ...} for line in [*before, *others, objecting]]
+    assert landed(shop, *lines) == (3, 3, 5, 0, 0)
+    assert sorted(row["event_id"] for row in stored(shop, shop.home.exempt)) == ["o-0", "o-1", "o-2"]
+
+
+@pytest.mark.parametrize("same", ["anonymous_id", "device_id"])
+def test_who_denied_with_an_earlier_file_and_no_user_is_not_exempt(shop: Shop, same: str) -> None:
+    ids = {"user_id": None} | {same: "one"}
+    shop.land("a.jsonl", [event(consent=DENIED, **ids), event(event_id="e-2", **(ids | {same: "two"}))])
+    shop.ingest()
+    shop.land("b.jsonl", [timing() | ids, timing(event_id="e-3") | ids | {same: "two"}])
+    shop.ingest()
+    assert [row["event_id"] for row in stored(shop, shop.home.exempt)] == ["e-3"]
+    assert shop.query("SELECT kind, id, purpose FROM consent_objections") == [(same, "one", "analytics")]
+
+
+def test_ids_of_those_who_deny_are_not_remembered_where_nothing_is_exempt(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    assert landed(shop, timing(consent=DENIED)) == (0, 0, 1, 0, 0)
+    assert shop.query("SELECT * FROM consent_objections") == []
+
+
+@pytest.mark.parametrize(
+    "twice",
+    [
+        ('"country": "FR"', '"country": "FR", "country": "DE"'),
+        ('"country": "FR"', '"country": "FR", "country": "FR"'),
+        ('"context": {', '"context": {"country": "FR"}, "context": {'),
+        ('"user_id": "u-1"', '"user_id": "u-1", "user_id": "u-2"'),
+        ('"device_id": "d-secret"', '"device_id": "d-secret", "device_id": "d-2"'),
+    ],
+    ids=["another country", "the same country", "context", "user", "device"],
+)
+def test_a_line_that_names_a_key_twice_is_not_exempt(shop: Shop, twice: tuple[str, str]) -> None:
+    line = json.dumps(timing()).replace(*twice)
+    assert line != json.dumps(timing())
+    assert landed(shop, line) == (0, 0, 1, 0, 0)
+    assert everything(shop.home.root) == ""

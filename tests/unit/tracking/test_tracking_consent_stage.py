@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +170,37 @@ def test_a_user_id_that_is_an_object_does_not_reach_the_consent_ledger(tmp_path:
     shop = Shop(tmp_path)
     assert taken(shop, said(8, user_id={"email": "joe@example.com"}, consent=NO)) == ["suppressed"]
     assert shop.statements() == []
+
+
+UNCLEAR = {
+    "a number": ('"user_id": "17"', '"user_id": 17'),
+    "a number with a fraction of zero": ('"user_id": "17"', '"user_id": 17.0'),
+    "a list": ('"user_id": "17"', '"user_id": ["17"]'),
+    "an object": ('"user_id": "17"', '"user_id": {"id": 17}'),
+    "the key twice, first": ('"user_id": "17"', '"user_id": "17", "user_id": "u-2"'),
+    "the key twice, second": ('"user_id": "17"', '"user_id": "u-2", "user_id": "17"'),
+    "deeper than Python reads": ('"user_id": "17"', '"user_id": ' + "[" * 50_000 + '"17"' + "]" * 50_000),
+}
+
+
+@pytest.mark.parametrize("unclear", UNCLEAR.values(), ids=UNCLEAR.keys())
+@pytest.mark.parametrize(("denied", "stage"), [("17", "suppressed"), ("18", "quarantined")])
+def test_a_line_that_may_be_of_somebody_who_denied_leaves_no_payload(
+    tmp_path: Path, unclear: tuple[str, str], denied: str, stage: str
+) -> None:
+    """A denial counts whatever was said after it: nobody knows whose line it is."""
+    shop = Shop(tmp_path)
+    shop.consent(
+        (denied, "analytics", "denied", "2026-01-01T00:00:00Z"),
+        (denied, "analytics", "granted", "2026-01-02T00:00:00Z"),
+    )
+    line = json.dumps(said(9, "17")).replace(*unclear)
+    assert taken(shop, line) == [stage]
+    assert len(shop.quarantined()) == (stage == "quarantined")
+    assert shop.query("SELECT rows_in = suppressed + quarantined FROM ingested_files") == [(1,)]
+
+
+def test_a_denial_of_another_purpose_does_not_suppress_an_unclear_line(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    shop.consent(("17", "personalization", "denied", "2026-01-01T00:00:00Z"))
+    assert taken(shop, said(9, user_id=17)) == ["quarantined"]

@@ -1,0 +1,59 @@
+"""Whom a line may be about whose `user_id` is not one text: a number, a list, an object, or the key twice.
+
+Such a line fails its shape, and would be kept in quarantine with its payload. If any person whom it may name denied in
+the ledger, it is not kept: judged as if it were theirs.
+
+Belongs here: the ids in such a line. Does not belong here: what follows from them (verdict.py).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from decimal import Decimal
+from typing import Any
+
+_MOST_DIGITS = 40  # 1e999999 is a number too, and its digits would fill the memory
+_TOKEN = re.compile(r'"((?:[^"\\]|\\.)*)"|(-?[0-9][0-9.eE+-]*)', re.DOTALL)
+
+
+class _Number(str):
+    __slots__ = ()
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object with its keys as they stand, twice where they stand twice."""
+
+
+def users_named(line: str) -> set[str]:
+    """Every text and number below any `user_id` of a line; numbers as they are written and, if whole, as integers.
+
+    A line that is nested deeper than Python reads may name anybody in it: all its texts and numbers.
+    """
+    try:
+        whole = json.loads(line, object_pairs_hook=_Pairs, parse_int=_Number, parse_float=_Number)
+    except (ValueError, RecursionError):
+        tokens = _TOKEN.findall(line)
+        return {text for text, _ in tokens if text} | {n for _, number in tokens if number for n in _spellings(number)}
+    found: set[str] = set()
+    left = [value for key, value in whole if key == "user_id"] if isinstance(whole, _Pairs) else []
+    while left:
+        value = left.pop()
+        if isinstance(value, _Pairs):
+            left += [part for pair in value for part in pair]
+        elif isinstance(value, list):
+            left += value
+        elif isinstance(value, _Number):
+            found |= _spellings(value)
+        elif isinstance(value, str):
+            found.add(value)
+    return found
+
+
+def _spellings(number: str) -> set[str]:
+    try:
+        value = Decimal(number)
+    except ArithmeticError:
+        return {str(number)}
+    whole = value.is_finite() and value.adjusted() < _MOST_DIGITS and value == value.to_integral_value()
+    return {str(number), str(int(value))} if whole else {str(number)}
