@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,7 +21,7 @@ from unittest import mock
 import duckdb
 
 from zantara_pipeline.contracts_io import PACKAGED
-from zantara_pipeline.tracking.plan import load_plan
+from zantara_pipeline.tracking.plan import TrackingPlan, load_plan
 from zantara_pipeline.tracking.sources import BEGINNING, ITEM_COLUMNS, NOTHING_NEW, lake_columns
 
 PROJECT = Path(__file__).resolve().parents[3] / "dbt_project"
@@ -122,7 +123,7 @@ def land(
 ) -> None:
     """Make the relations that dbt reads, as `tracking.sources.prepare` does."""
     con.execute("CREATE SCHEMA IF NOT EXISTS lake; CREATE SCHEMA IF NOT EXISTS state")
-    for event in load_plan([PACKAGED]).events.values():
+    for event in _plan().events.values():
         columns = lake_columns(event)
         declared = ", ".join(f'"{name}" {kind}' for name, kind in columns.items())
         con.execute(f'CREATE OR REPLACE TABLE lake."{event.event}" ({declared})')
@@ -138,6 +139,11 @@ def land(
     con.execute("CREATE OR REPLACE TABLE state.removed_partitions (event VARCHAR, received_date DATE)")
     _insert(con, "state.restaged_dates", [[day] for day in restaged])
     _insert(con, "state.removed_partitions", [list(partition) for partition in removed])
+
+
+@cache
+def _plan() -> TrackingPlan:
+    return load_plan([PACKAGED])
 
 
 def _insert(con: duckdb.DuckDBPyConnection, table: str, rows: list[list[Any]]) -> None:

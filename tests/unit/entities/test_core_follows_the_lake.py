@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from core_shop import CoreShop, Lake, Recorded, Row, at, row
 
-WORLDS, DAYS = 40, 6
+WORLDS, DAYS = 40, 5
 NO_IDS = (None, None, "guest", "", " Undefined ")
 
 
@@ -51,7 +51,7 @@ def _id(rng: random.Random, name: int, kind: str, many: int) -> str | None:
 
 def history(rng: random.Random) -> list[list[Row]]:
     """Files by the day on which they arrive; a day without one is possible."""
-    days: list[list[Row]] = [[] for _ in range(DAYS + 3)]
+    days: list[list[Row]] = [[] for _ in range(DAYS + 2)]
     for name in range(WORLDS):
         for day, event in world(rng, name):
             days[max(0, min(day, len(days) - 1))].append(event)
@@ -70,7 +70,7 @@ def say(rng: random.Random, lake: Lake, day: int) -> None:
         lake.consent = [statement for statement in lake.consent if statement[0] != gone]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_following_equals_making_anew(recorded: Recorded, seed: int) -> None:
     rng = random.Random(seed)
     shop, lake = CoreShop(recorded), Lake()
@@ -79,12 +79,12 @@ def test_following_equals_making_anew(recorded: Recorded, seed: int) -> None:
         say(rng, lake, day)
         since = min((event["received_date"] for event in rows), default=None)
         told: dict[str, Any] = {"as_of": at(day + rng.choice((1, 1, 1, -1))), "since": since}
-        if day == 4:  # values change where they are, as after a fix that was replayed
+        if day == 3:  # values change where they are, as after a fix that was replayed
             changed = rng.sample(range(len(lake.rows)), 10)
             for place in changed:
                 lake.rows[place] = lake.rows[place] | {"user_id": lake.rows[place - 1]["user_id"], "brand": "z"}
             told["since"] = min(since or at(99).date(), *(lake.rows[place]["received_date"] for place in changed))
-        if day == 6:
+        if day == 5:
             told |= expire(lake)
         if day and rng.random() < 0.5:
             assert not shop.build(lake, **told, killed_after=rng.randrange(len(recorded.follow)))
