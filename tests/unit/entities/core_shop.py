@@ -127,7 +127,9 @@ def land(
         columns = lake_columns(event)
         declared = ", ".join(f'"{name}" {kind}' for name, kind in columns.items())
         con.execute(f'CREATE OR REPLACE TABLE lake."{event.event}" ({declared})')
-        _insert(con, f'lake."{event.event}"', [[r.get(c) for c in columns] for r in lake.rows if r["event"] == event.event])
+        _insert(
+            con, f'lake."{event.event}"', [[r.get(c) for c in columns] for r in lake.rows if r["event"] == event.event]
+        )
     items = ", ".join(f"NULL::{kind} AS {name}" for name, kind in ITEM_COLUMNS.items())
     con.execute(f"CREATE OR REPLACE VIEW lake.items AS SELECT {items} WHERE false")
     con.execute("CREATE OR REPLACE TABLE state.consent (user_id VARCHAR, purpose VARCHAR, origin VARCHAR, "
@@ -179,7 +181,9 @@ def _listening(statements: list[Statement]) -> Iterator[None]:
 
     def listen(cursor: Any, sql: str, bindings: Any = None) -> Any:
         done = execute(cursor, sql, bindings)
-        code = [line for line in sql.split("*/", 1)[-1].splitlines() if line.strip() and not line.strip().startswith("--")]
+        code = [
+            line for line in sql.split("*/", 1)[-1].splitlines() if line.strip() and not line.strip().startswith("--")
+        ]
         if code and code[0].split()[0].lower().rstrip(";") in _CHANGES:
             assert bindings is None
             if not any(cursor is known for known in cursors):
@@ -203,5 +207,7 @@ def _dbt(folder: Path) -> None:
               "--log-path", str(folder / "logs"), "--log-level", "none"]  # fmt: skip
     with mock.patch.dict(os.environ, environment), contextlib.redirect_stdout(io.StringIO()):
         done = dbtRunner().invoke(["run", "--select", "+path:models/core", "int_events__stitched", *places])
-    problems = [f"{one.node.name}: {one.message}" for one in getattr(done.result, "results", []) if one.status != "success"]
+    problems = [
+        f"{one.node.name}: {one.message}" for one in getattr(done.result, "results", []) if one.status != "success"
+    ]
     assert done.success and not problems, problems or done.exception

@@ -21,7 +21,9 @@ def world(rng: random.Random, name: int) -> Iterator[tuple[int, Row]]:
     """(day on which its file arrives, event) of a few people, devices and browsers around pauses of half an hour."""
     sits_down = [at(rng.randrange(DAYS - 1), minutes=rng.choice((0, 715, 1405, 1435))) for _ in range(3)]
     for number in range(rng.randrange(4, 16)):
-        occurred = rng.choice(sits_down) + timedelta(minutes=rng.choice((0, 1, 10, 29, 30, 31, 60, 61)) * rng.choice((1, 1, 2)))
+        occurred = rng.choice(sits_down) + timedelta(
+            minutes=rng.choice((0, 1, 10, 29, 30, 31, 60, 61)) * rng.choice((1, 1, 2))
+        )
         received = occurred + rng.choice((timedelta(seconds=2),) * 6 + (timedelta(hours=30), timedelta(hours=-20)))
         event = row(
             f"{name}-{number}",
@@ -36,7 +38,11 @@ def world(rng: random.Random, name: int) -> Iterator[tuple[int, Row]]:
             platform=rng.choice(("web", "ios")),
         )
         if event["event"] != "session_started":
-            event |= {"product_id": f"p{name % 7}", "price": rng.choice((None, 1, 2)), "brand": rng.choice((None, "x", "y"))}
+            event |= {
+                "product_id": f"p{name % 7}",
+                "price": rng.choice((None, 1, 2)),
+                "brand": rng.choice((None, "x", "y")),
+            }
         arrives = (received - at()).days + rng.choice((0,) * 9 + (1, 2))
         yield arrives, event
         if rng.random() < 0.2:  # a copy, received before or after, that may name another person
@@ -56,7 +62,9 @@ def history(rng: random.Random) -> list[list[Row]]:
         for day, event in world(rng, name):
             days[max(0, min(day, len(days) - 1))].append(event)
     lines = iter(range(10**6))
-    return [[event | {"source": f"file{day}", "line_no": next(lines)} for event in rows] for day, rows in enumerate(days)]
+    return [
+        [event | {"source": f"file{day}", "line_no": next(lines)} for event in rows] for day, rows in enumerate(days)
+    ]
 
 
 def say(rng: random.Random, lake: Lake, day: int) -> None:
@@ -133,7 +141,9 @@ def test_a_new_day_touches_only_what_it_can_change(recorded: Recorded) -> None:
 
 
 def test_a_day_without_files_and_a_later_clock_touch_nobody(recorded: Recorded) -> None:
-    lake = Lake([row("e", at(0), user_id="u", device_id="d")], [("u", "analytics", "ledger", at(0).isoformat(), "granted")])
+    lake = Lake(
+        [row("e", at(0), user_id="u", device_id="d")], [("u", "analytics", "ledger", at(0).isoformat(), "granted")]
+    )
     shop = CoreShop(recorded)
     shop.build(lake, as_of=at(1))
     shop.con.execute("UPDATE core.users SET events = -1; UPDATE core.sessions SET events = -1")

@@ -96,7 +96,10 @@ def test_a_session_with_one_login_is_that_persons_and_a_shared_one_nobodys(build
 
 
 def test_browsing_is_not_given_to_a_person_who_had_denied(build: Any) -> None:
-    denied = [("u", "analytics", "ledger", at(1).isoformat(), "denied"), ("u", "analytics", "ledger", at(3).isoformat(), "granted")]
+    denied = [
+        ("u", "analytics", "ledger", at(1).isoformat(), "denied"),
+        ("u", "analytics", "ledger", at(3).isoformat(), "granted"),
+    ]
     shop = build(
         row("login", at(0), anonymous_id="a", user_id="u"),
         row("while", at(2), anonymous_id="a"),
@@ -129,7 +132,10 @@ def test_a_person_belongs_to_the_organisation_of_their_latest_event(build: Any) 
     )
     members = "SELECT organisation_id, user_id, is_current FROM core.organisation_members ORDER BY 1, 2"
     assert shop.read(members) == [("o1", "u", False), ("o1", "v", True), ("o2", "u", True)]
-    assert shop.read("SELECT organisation_id, users, events FROM core.organisations ORDER BY 1") == [("o1", 2, 3), ("o2", 1, 1)]
+    assert shop.read("SELECT organisation_id, users, events FROM core.organisations ORDER BY 1") == [
+        ("o1", 2, 3),
+        ("o2", 1, 1),
+    ]
 
 
 # --- the same rules, read naively -------------------------------------------------------------------------------------
