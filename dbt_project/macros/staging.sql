@@ -1,14 +1,21 @@
 {# Staging is rebuilt from one received date on (and single dates before it): what it held of them is removed first, and
    so is what retention took from the lake since the last build. #}
 {% macro delete_from_rebuild_date() %}
+    {# core has to know what goes, and that has to be asked before it is gone #}
+    {% if model.name == 'int_events__indexed' %}{{ keep_leaving_events() }}{% endif %}
     {% if is_incremental() %}
-        delete from {{ this }}
-        where
-            {{ is_restaged('received_date') }}
-            or (event, received_date) in (select (removed.event, removed.received_date) from state.removed_partitions as removed)
+        delete from {{ this }} where {{ is_unstaged() }}
     {% else %}
         select 1
     {% endif %}
+{% endmacro %}
+
+{# The rows that a build removes before it stages. #}
+{% macro is_unstaged() %}
+    (
+        {{ is_restaged('received_date') }}
+        or (event, received_date) in (select (removed.event, removed.received_date) from state.removed_partitions as removed)
+    )
 {% endmacro %}
 
 {# One event of the lake without its duplicates, with all declared properties. #}

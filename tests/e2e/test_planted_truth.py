@@ -151,6 +151,29 @@ def test_entities(con: duckdb.DuckDBPyConnection, truth: dict[str, Any]) -> None
     assert one(con, "SELECT count(*) FROM core.products WHERE in_catalogue") == truth["products"]["catalogue"]
     assert one(con, "SELECT count(*) FROM core.products WHERE first_seen_at IS NOT NULL") == truth["products"]["seen"]
     assert one(con, "SELECT count(*) FROM core.users WHERE personalization_allowed") == truth["personalization_allowed"]
+    planted = truth["entities"]
+    assert one(con, "SELECT count(*) FROM core.sessions WHERE is_shared") == planted["shared_sessions"] > 20
+    assert one(con, "SELECT count(*) FROM core.sessions WHERE users = 0") == planted["anonymous_sessions"] > 100
+    assert one(con, "SELECT count(*) FROM core.devices WHERE is_shared") == planted["shared_devices"] > 100
+    assert one(con, "SELECT count(*) FROM core.organisations") == planted["organisations"]
+    assert one(con, "SELECT count(*) FROM core.organisation_members") == planted["memberships"]
+    former = "SELECT count(*) FROM core.organisation_members WHERE NOT is_current"
+    assert one(con, former) == planted["former_memberships"] > 20
+
+
+def test_every_event_is_given_to_the_planted_person_or_to_nobody(
+    staged: duckdb.DuckDBPyConnection, truth: dict[str, Any]
+) -> None:
+    """Browsing before a login and on shared devices, private windows, devices that changed hands during a session."""
+    found = pairs(
+        staged, "SELECT coalesce(stitched_by, 'nobody'), count(*) FROM staging.int_events__stitched GROUP BY ALL"
+    )
+    assert found == truth["entities"]["stitched_by"] and min(found.values()) > 100
+    people = staged.execute(
+        "SELECT event_id || ' ' || coalesce(person_id, '') FROM staging.int_events__stitched"
+    ).fetchall()
+    lines = sorted(line for (line,) in people)
+    assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == truth["entities"]["people_sha256"]
 
 
 def test_the_clock_is_the_latest_received_event(con: duckdb.DuckDBPyConnection, truth: dict[str, Any]) -> None:
@@ -355,6 +378,8 @@ PUBLISHED_COLUMNS = {
     "ops.alerts": "alert_id, raised_at, kind, severity, subject, message, details, fingerprint, resolved_at",
     "core.users": "user_id", "core.sessions": "session_id", "core.devices": "device_id",
     "core.organisations": "organisation_id", "core.identity_map": "anonymous_id, user_id", "core.products": "product_id",
+    "core.organisation_members": "organisation_id, user_id, first_seen_at, last_seen_at, is_current",
+    "core.identities": "id_type, id, user_id, valid_from, valid_to",
     "core.consent_history": "user_id, purpose, status, effective_from, effective_to",
     "segments.seg_recent_buyers": "entity_id, entered_at, expires_at",
     "segments.seg_cart_abandoners": "entity_id, entered_at, expires_at",

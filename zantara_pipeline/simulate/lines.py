@@ -14,6 +14,7 @@ import msgspec
 
 from zantara_pipeline.simulate.consent import ODD_KINDS, Consent
 from zantara_pipeline.simulate.faults import FAULTS, UNPARSABLE, Plan
+from zantara_pipeline.simulate.identity import BEFORE_LOGIN, Identity
 from zantara_pipeline.simulate.parameters import DAY_MS, HOUR_MS, iso
 from zantara_pipeline.simulate.visits import Draws, Shop, visit_events
 
@@ -44,6 +45,7 @@ class Pen:
     shop: Shop
     consent: Consent
     plan: Plan
+    identity: Identity
     tally: Tally = field(default_factory=Tally)
     waiting: dict[int, list[tuple[int, int, bytes]]] = field(default_factory=lambda: defaultdict(list))
     written: int = 0
@@ -65,7 +67,9 @@ class Pen:
         silent = self._pick(len(told), self.plan.no_received.get(visit, 0), draws)
         for number, (at, name, properties) in enumerate(told):
             received = (flushed + HOUR_MS if offline else at) + int(next(draws.delay_ms))
-            line = self._line(envelope, draws, name, properties, at, received)
+            if name not in BEFORE_LOGIN:
+                envelope["before"] = envelope["head"]
+            line = self._line({**envelope, "head": envelope["before"]}, draws, name, properties, at, received)
             passes = self._passes(visit, name)
             self._count(passes, late=bool(offline))
             if number in silent and number not in again:
@@ -117,19 +121,23 @@ class Pen:
     def _envelope(self, visit: int, draws: Draws) -> dict[str, Any]:
         """The part that all lines of a visit share, in the order of the published envelope."""
         people, user = self.shop.people, int(self.shop.sessions.user[visit])
-        device = int(self.shop.sessions.device[visit])
-        envelope: dict[str, Any] = {
-            "user_id": people.user_id[user],
-            "anonymous_id": people.anonymous_id[user][device],
+        owner, device = self.identity.device_of.get(visit, (user, int(self.shop.sessions.device[visit])))
+        nobody: dict[str, Any] = {
+            "user_id": None,
+            "anonymous_id": self.identity.private_id.get(visit, people.anonymous_id[owner][device]),
             "session_id": f"s-{next(draws.ids)[:18]}",
-            "device_id": people.device_id[user][device],
+            "device_id": people.device_id[owner][device],
         }
-        if people.organisation_id[user] is not None:
-            envelope["organisation_id"] = people.organisation_id[user]
+        envelope = {**nobody, "user_id": people.user_id[user]}
+        organisation = self.identity.organisation(people, user, int(self.shop.sessions.day[visit]))
+        if organisation is not None:
+            envelope["organisation_id"] = organisation
+        if self.identity.anonymous[visit]:
+            envelope = nobody
         context = {
-            "platform": people.platform[user][device],
+            "platform": people.platform[owner][device],
             "country": people.country[user],
-            "app_version": people.app_version[user][device],
+            "app_version": people.app_version[owner][device],
             "screen_size": "1170x2532",  # undeclared: to be dropped silently
         }
         shape = ODD_KINDS[self.consent.odd[visit]]
@@ -146,8 +154,13 @@ class Pen:
         tail: dict[str, object] = {"context": context}
         if shape != "missing":
             tail["consent"] = consent
-        offset = people.offset_hours[user][device]
-        return {"head": envelope, "tail": tail, "offset": offset, "mobile": context["platform"] != "web"}
+        return {
+            "head": envelope,
+            "before": nobody if self.identity.login_later[visit] else envelope,
+            "tail": tail,
+            "offset": people.offset_hours[owner][device],
+            "mobile": context["platform"] != "web",
+        }
 
     def _line(
         self, envelope: dict[str, Any], draws: Draws, name: str, properties: dict[str, Any], at: int, received: int

@@ -2,7 +2,8 @@
 
 Belongs here: reading lines back as bytes and judging them, with loops and dicts, by the published rules alone. Does
 not belong here: anything the generator knows (it is the other witness), and anything of the pipeline (it is judged by
-this). Keeps the ids of accepted events and the few events that segments need: about 100 bytes an event.
+this; entities are made of what was accepted in `entities`). Keeps the ids of accepted events and the few events that
+segments need: about 350 bytes an event.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 import msgspec
 
+from zantara_pipeline.simulate.entities import Seen
 from zantara_pipeline.simulate.truth import FileCounts, SegmentTruth
 
 Spec = tuple[str, bool, dict[str, Any]]  # JSON kind, required, limits
@@ -88,8 +91,7 @@ class Reference:
     late: int = 0
     as_of: datetime = _EARLIEST
     users: set[str] = field(default_factory=set)
-    sessions: set[str] = field(default_factory=set)
-    devices: set[str] = field(default_factory=set)
+    visits: list[Seen] = field(default_factory=list)
     products: set[str] = field(default_factory=set)
     _seen: set[bytes] = field(default_factory=set)
     _flags: dict[str, tuple[datetime, bool]] = field(default_factory=dict)
@@ -198,8 +200,16 @@ class Reference:
         self._seen.add(fingerprint)
         self.unique_by_event[event] += 1
         user, properties = row["user_id"], row["properties"]
-        self.sessions.add(row["session_id"])
-        self.devices.add(row["device_id"])
+        self.visits.append(
+            Seen(
+                occurred.timestamp(),
+                row["event_id"],
+                user and intern(user),
+                intern(row["anonymous_id"]),
+                intern(row["device_id"]),
+                row.get("organisation_id") and intern(row["organisation_id"]),
+            )
+        )
         if "product_id" in properties:
             self.products.add(properties["product_id"])
         if user is None:

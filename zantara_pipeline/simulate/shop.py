@@ -19,7 +19,9 @@ from zantara_pipeline.simulate import landing
 from zantara_pipeline.simulate.catalogue import CLUSTERS, Catalogue, make_catalogue, write_items
 from zantara_pipeline.simulate.consent import BOTH, Consent, base_consent, make_consent, write_consent
 from zantara_pipeline.simulate.effects import EXPERIMENTS, experiment_truth, exposed_users, make_arms
+from zantara_pipeline.simulate.entities import Entities
 from zantara_pipeline.simulate.faults import make_plan, planned_lines
+from zantara_pipeline.simulate.identity import Identity, make_identity
 from zantara_pipeline.simulate.lines import Pen, Tally
 from zantara_pipeline.simulate.parameters import DAY_MS, Parameters, iso
 from zantara_pipeline.simulate.people import make_people
@@ -88,7 +90,9 @@ def _write(beside: Path, parameters: Parameters, named: dict[str, int | str], pr
     write_items(beside / "items" / "items.csv", catalogue, parameters)
     write_consent(beside / "consent" / "consent.csv", consent.ledger)
 
-    pen = Pen(Shop(parameters, catalogue, people, sessions, arms), consent, make_plan(parameters, sessions, consent))
+    identity = make_identity(parameters, people, sessions, base, consent, arms)
+    plan = make_plan(parameters, sessions, consent)
+    pen = Pen(Shop(parameters, catalogue, people, sessions, arms), consent, plan, identity)
     reference = Reference(read_ledger(beside / "consent" / "consent.csv"))
     cuts = np.searchsorted(sessions.start_ms, parameters.start_ms + np.arange(parameters.days + 1) * DAY_MS).tolist()
     for day in range(parameters.days):
@@ -100,9 +104,10 @@ def _write(beside: Path, parameters: Parameters, named: dict[str, int | str], pr
             progress(day + 1, parameters.days)
     assert not pen.waiting, "a line was received after the last day"
 
-    planted = _planted(pen.tally, exposed_users(people, sessions, consent, arms), arms.contaminated, consent)
+    planted = _planted(pen.tally, exposed_users(people, sessions, consent, arms), arms.contaminated, consent, identity)
     _compare(planted, reference)
     exposed, contaminated = _exposures(reference)
+    entities = Entities(reference.visits)
     return Truth(
         version=VERSION,
         seed=parameters.seed,
@@ -123,9 +128,10 @@ def _write(beside: Path, parameters: Parameters, named: dict[str, int | str], pr
         as_of=iso(round(reference.as_of.timestamp() * 1000)),
         users=len(reference.users),
         personalization_allowed=len(reference.allowed()),
-        sessions=len(reference.sessions),
-        devices=len(reference.devices),
+        sessions=len(entities.sessions),
+        devices=len({visit.device for visit in reference.visits}),
         products=_products(catalogue, reference),
+        entities=entities.truth(),
         segments=reference.segments(),
         experiments=experiment_truth(parameters, people, sessions, consent, arms, exposed, contaminated),
         taste=Taste(clusters=CLUSTERS, signal=SIGNAL),
@@ -147,7 +153,11 @@ def _exposures(reference: Reference) -> tuple[dict[str, dict[str, int]], dict[st
 
 
 def _planted(
-    tally: Tally, exposed: dict[str, dict[str, int]], contaminated: dict[str, int], consent: Consent
+    tally: Tally,
+    exposed: dict[str, dict[str, int]],
+    contaminated: dict[str, int],
+    consent: Consent,
+    identity: Identity,
 ) -> Planted:
     return Planted(
         blank_lines=tally.blank_lines,
@@ -163,6 +173,7 @@ def _planted(
         exposed=exposed,
         contaminated=contaminated,
         consent=consent.planted,
+        identity=dict(sorted(identity.planted.items())),
     )
 
 

@@ -10,10 +10,14 @@ rows_in          = unparsable + suppressed + quarantined + accepted, in all and 
 accepted         rows that pass, duplicates included; unique = accepted - duplicates.
 late             accepted rows received more than 24 h after they occurred.
 users            distinct user ids among accepted rows; personalization_allowed counts those of them that are allowed at
-                 as_of; sessions and devices are distinct ids among accepted rows.
+                 as_of; devices are distinct ids among accepted rows.
+sessions         as the published rule cuts them: half an hour without an event of the device ends one.
+entities         what the published rules make of ids: stitched_by counts events by why they belong to somebody (login,
+                 session, anonymous; nobody otherwise), people_sha256 is of "event_id person" of all events, sorted and
+                 joined by newlines, with an empty person for nobody.
 as_of            latest received_at among accepted rows.
 segments         size, and the SHA-256 of the member ids, sorted and joined by newlines.
-planted          what the generator meant to do, per kind of fault.
+planted          what the generator meant to do, per kind of fault; identity counts visits by kind, and people who moved.
 experiments      exposed = users by the variant of their first accepted exposure (contaminated ones included);
                  effects hold the expected value of a metric in each arm over the exposed users, without sampling
                  noise. p95_latency_ms has its ratio only;
@@ -28,7 +32,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,20 @@ class SegmentTruth:
 
     size: int
     members_sha256: str
+
+
+@dataclass(frozen=True)
+class EntityTruth:
+    """Sessions, devices, organisations and whose each event is, by the published rules."""
+
+    shared_sessions: int
+    anonymous_sessions: int
+    shared_devices: int
+    organisations: int
+    memberships: int
+    former_memberships: int
+    stitched_by: dict[str, int]
+    people_sha256: str
 
 
 @dataclass(frozen=True)
@@ -127,6 +145,7 @@ class Planted:
     exposed: dict[str, dict[str, int]]
     contaminated: dict[str, int]
     consent: dict[str, int]
+    identity: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -155,6 +174,7 @@ class Truth:
     sessions: int
     devices: int
     products: Products
+    entities: EntityTruth
     segments: dict[str, SegmentTruth]
     experiments: dict[str, ExperimentTruth]
     taste: Taste

@@ -1,3 +1,8 @@
+{{ config(
+    pre_hook="{{ note_consent_changes() }} {{ remove_touched('user_id', 'consent') }}",
+    post_hook="{{ keep_consent_numbers() }}"
+) }}
+
 -- What each person allows, per purpose, over time. Two voices: the company's ledger and the events themselves.
 -- Denied wins over granted as long as either voice says so; nobody who never said anything has a row (missing is denied).
 with statements as (
@@ -8,7 +13,7 @@ with statements as (
         origin,
         cast(effective_from as timestamp with time zone) as effective_from
     from {{ source('state', 'consent') }}
-    where cast(effective_from as timestamp with time zone) <= {{ as_of() }}
+    where cast(effective_from as timestamp with time zone) <= {{ as_of() }} and {{ is_touched('user_id', 'consent') }}
 ),
 
 -- within one voice the latest statement holds; denied wins where one moment has both

@@ -1,4 +1,6 @@
--- Which person an anonymous id belongs to: the last one who was logged in under it.
+{{ config(pre_hook="{{ remove_touched('anonymous_id', 'anonymous') }}") }}
+
+-- Which person an anonymous id belongs to now: the last one who was logged in under it. Over time, and by which rule: identities.
 select
     anonymous_id,
     arg_max(user_id, (occurred_at, event_id)) as user_id,
@@ -6,5 +8,5 @@ select
     min(occurred_at) as first_seen_at,
     max(occurred_at) as last_seen_at
 from {{ ref('stg_lake__events') }}
-where anonymous_id is not null and user_id is not null
+where {{ is_known('anonymous_id') }} and {{ is_known('user_id') }} and {{ is_touched('anonymous_id', 'anonymous') }}
 group by anonymous_id

@@ -1,3 +1,5 @@
+{{ config(post_hook='{{ note_touched() }}') }}
+
 -- One row per accepted event of any kind. Copies of one event are found here, once, for all: the earliest received wins.
 with landed as (
     {% for event in lake_events() %}
@@ -51,6 +53,7 @@ earlier as (
 
 select
     ranked.* exclude (copy_number),
+    {{ stream() }} as stream,
     ranked.copy_number > 1 or coalesce(earlier.first_date < ranked.received_date, false) as is_duplicate
 from ranked
 left join earlier on ranked.event_id = earlier.event_id

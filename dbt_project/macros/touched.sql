@@ -1,0 +1,220 @@
+{#
+    How core follows the lake without reading all of it again.
+
+    int_events__indexed writes into state.touched which entities gained or lost an event, once per build (a number that
+    only grows). Every model of core that follows it remembers in state.touched_seen the last build that it has taken,
+    in the transaction that changes its rows. It then removes the entities touched since and makes them anew from all
+    their events. So a build that was killed, or ran some models only, leaves nothing out: what a model has not seen, it
+    still has to take.
+#}
+
+{# Made before every build (on-run-start). #}
+{% macro make_touched_tables() %}
+    create schema if not exists state;
+    create table if not exists state.touched (
+        build bigint, entity varchar, entity_id varchar, first_at timestamp with time zone, last_at timestamp with time zone
+    );
+    create table if not exists state.touched_seen (model varchar, build bigint, as_of timestamp with time zone);
+{% endmacro %}
+
+{% macro next_build() -%}
+    (
+        select 1 + coalesce(max(builds.build), 0)
+        from (select touched.build from state.touched as touched union all select seen.build from state.touched_seen as seen) as builds
+    )
+{%- endmacro %}
+
+{# What core reads of an event: an event that comes back with all of it equal has not changed. #}
+{% macro followed_columns() -%}
+    event_id, occurred_at, user_id, anonymous_id, session_id, device_id, organisation_id, platform, stream
+{%- endmacro %}
+
+{# Before the index forgets rows: keep what core read of them. An index made from nothing begins the count anew. #}
+{% macro keep_leaving_events() %}
+    {% if is_incremental() %}
+        create or replace table state.leaving_events as
+        select {{ followed_columns() }} from {{ this }} where not is_duplicate and {{ is_unstaged() }};
+    {% else %}
+        {# consent_history follows the ledger of consent and not events; it may have run before #}
+        delete from state.touched where entity != 'consent';
+        delete from state.touched_seen where model != 'consent_history';
+    {% endif %}
+{% endmacro %}
+
+{# After the index is filled: note the entities of events that came, went or changed, and forget notes that all have read. #}
+{% macro note_touched() %}
+    {% if is_incremental() %}
+        create or replace table state.changed_events as
+        with came as (
+            select {{ followed_columns() }} from {{ this }} where not is_duplicate and {{ is_restaged('received_date') }}
+        )
+        (select * from came except all select * from state.leaving_events)
+        union all
+        (select * from state.leaving_events except all select * from came);
+        delete from state.touched
+        where build <= (select min(seen.build) from state.touched_seen as seen);
+        insert into state.touched
+        with noted as (
+            {% for entity, column in [
+                ('user', 'user_id'), ('anonymous', 'anonymous_id'), ('device', 'device_id'),
+                ('organisation', 'organisation_id'), ('stream', 'stream')
+            ] %}
+            select '{{ entity }}' as entity, {{ column }} as entity_id, min(occurred_at) as first_at, max(occurred_at) as last_at
+            from state.changed_events
+            where {{ is_known(column) }}
+            group by {{ column }}
+            {% if not loop.last %} union all {% endif %}
+            {% endfor %}
+        )
+        select {{ next_build() }}, noted.* from noted;
+        drop table state.leaving_events;
+        drop table state.changed_events;
+    {% else %}
+        select 1
+    {% endif %}
+{% endmacro %}
+
+{# Can this model take changes only? Not when it is made anew, and not when the index was. #}
+{% macro takes_changes_only() %}
+    {% if not execute or not is_incremental() %}
+        {{ return(false) }}
+    {% endif %}
+    {{ return(run_query("select count(*) from state.touched_seen where model = '" ~ this.name ~ "'").columns[0].values()[0] > 0) }}
+{% endmacro %}
+
+{# The notes that this model has not taken yet. #}
+{% macro unseen(entity) -%}
+    select
+        touched.entity_id,
+        touched.first_at,
+        touched.last_at
+    from state.touched as touched
+    where
+        touched.entity = '{{ entity }}'
+        and touched.build > (select seen.build from state.touched_seen as seen where seen.model = '{{ this.name }}')
+{%- endmacro %}
+
+{# The entities to make anew: a condition on a column. Everything, where changes alone will not do. #}
+{% macro is_touched(column, entity) -%}
+    {% if takes_changes_only() -%}
+        {{ column }} in (select unseen.entity_id from ({{ unseen(entity) }}) as unseen)
+    {%- else -%}
+        true
+    {%- endif %}
+{%- endmacro %}
+
+{# Before a model is filled: remove the entities to make anew. #}
+{% macro remove_touched(column, entity) %}
+    {% if is_incremental() %}
+        delete from {{ this }} where {{ is_touched(column, entity) }}
+    {% else %}
+        select 1
+    {% endif %}
+{% endmacro %}
+
+{# After a model is filled, in the same transaction: all notes of now are taken. #}
+{% macro mark_seen() %}
+    delete from state.touched_seen where model = '{{ this.name }}';
+    insert into state.touched_seen
+    select '{{ this.name }}', coalesce(max(touched.build), 0), {{ as_of() }} from state.touched as touched;
+{% endmacro %}
+
+{# The same for ids of two kinds in one table. #}
+{% macro remove_touched_ids() %}
+    {% if is_incremental() %}
+        delete from {{ this }}
+        where
+            (id_type = 'anonymous' and {{ is_touched('id', 'anonymous') }})
+            or (id_type = 'device' and {{ is_touched('id', 'device') }})
+    {% else %}
+        select 1
+    {% endif %}
+{% endmacro %}
+
+{# An event may be dated up to a day after it was received, and counts for its person once the clock has passed it. Where
+   the clock moved, forth or back, the people with an event between are touched too. #}
+{% macro note_moved_clock() %}
+    {% if takes_changes_only() %}
+        insert into state.touched
+        with clocks as (
+            select least(seen.as_of, {{ as_of() }}) as earlier, greatest(seen.as_of, {{ as_of() }}) as later
+            from state.touched_seen as seen
+            where seen.model = '{{ this.name }}'
+        )
+        select {{ next_build() }}, 'user', events.user_id, min(events.occurred_at), max(events.occurred_at)
+        from {{ ref('stg_lake__events') }} as events
+        inner join clocks on events.occurred_at > clocks.earlier and events.occurred_at <= clocks.later
+        where {{ is_known('events.user_id') }}
+        group by events.user_id
+    {% else %}
+        select 1
+    {% endif %}
+{% endmacro %}
+
+{# Sessions to make anew: of every touched stream, from the first to the last touched event and on to the ends of the
+   activity that these fall into or come near enough to join. #}
+{% macro find_session_windows() %}
+    {% if takes_changes_only() %}
+        create or replace table state.session_windows as
+        with touched as (
+            select unseen.entity_id as stream, min(unseen.first_at) as first_at, max(unseen.last_at) as last_at
+            from ({{ unseen('stream') }}) as unseen
+            group by unseen.entity_id
+        )
+        select
+            touched.stream,
+            least(touched.first_at, min(sessions.active_from)) as first_at,
+            greatest(touched.last_at, max(sessions.active_to)) as last_at
+        from touched
+        left join {{ this }} as sessions
+            on
+                touched.stream = sessions.stream
+                and sessions.active_from <= touched.last_at + {{ session_idle() }}
+                and sessions.active_to >= touched.first_at - {{ session_idle() }}
+        group by touched.stream, touched.first_at, touched.last_at
+    {% else %}
+        select 1
+    {% endif %}
+{% endmacro %}
+
+{% macro remove_session_windows() %}
+    {% if takes_changes_only() %}
+        delete from {{ this }} as sessions
+        using state.session_windows as windows
+        where
+            sessions.stream = windows.stream
+            and sessions.started_at >= windows.first_at
+            and sessions.started_at <= windows.last_at
+    {% elif is_incremental() %}
+        delete from {{ this }}
+    {% else %}
+        select 1
+    {% endif %}
+{% endmacro %}
+
+{# Statements of consent have no build: what a person's statements amount to, up to the clock, is kept as one number, and
+   a person whose number differs is touched. That holds for statements that were erased and for clocks that went back. #}
+{% macro statements_as_numbers() -%}
+    select
+        user_id,
+        bit_xor(hash(purpose, status, origin, effective_from)) as number
+    from state.consent
+    where cast(effective_from as timestamp with time zone) <= {{ as_of() }}
+    group by user_id
+{%- endmacro %}
+
+{% macro note_consent_changes() %}
+    create table if not exists state.consent_seen (user_id varchar, number ubigint);
+    {% if takes_changes_only() %}
+        insert into state.touched
+        select {{ next_build() }}, entities.entity, coalesce(now.user_id, seen.user_id), null, null
+        from ({{ statements_as_numbers() }}) as now
+        full outer join state.consent_seen as seen on now.user_id = seen.user_id
+        cross join (values ('consent'), ('user')) as entities (entity)
+        where now.number is distinct from seen.number;
+    {% endif %}
+{% endmacro %}
+
+{% macro keep_consent_numbers() %}
+    create or replace table state.consent_seen as {{ statements_as_numbers() }}
+{% endmacro %}

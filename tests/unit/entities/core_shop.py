@@ -1,0 +1,213 @@
+"""The models of core on small made-up lakes, without a dbt process for each: dbt runs twice and its SQL is replayed.
+
+What dbt sends to the engine depends on the models and on whether tables exist, never on data (the clock and the dates to
+stage are tables). So it is recorded once for a build from nothing and once for a build that follows, and any history of
+builds can be played in memory in a tenth of a second. Does not belong here: what is asserted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import duckdb
+
+from zantara_pipeline.contracts_io import PACKAGED
+from zantara_pipeline.tracking.plan import TrackingPlan, load_plan
+from zantara_pipeline.tracking.sources import BEGINNING, ITEM_COLUMNS, NOTHING_NEW, lake_columns
+
+PROJECT = Path(__file__).resolve().parents[3] / "dbt_project"
+DAY = datetime(2026, 3, 1, tzinfo=UTC)
+Row = dict[str, Any]
+Statement = tuple[int, str]
+
+
+def at(days: float = 0, *, hours: float = 0, minutes: float = 0, seconds: float = 0) -> datetime:
+    """An instant, counted from 1 March 2026, UTC."""
+    return DAY + timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+
+
+def row(event_id: str, occurred_at: datetime, received_at: datetime | None = None, **columns: Any) -> Row:
+    """One accepted event of the lake (a product view unless it says otherwise), with consent."""
+    received = received_at or occurred_at + timedelta(seconds=2)
+    line = {"event_id": event_id, "event": "product_view", "occurred_at": occurred_at, "received_at": received,
+            "received_date": received.date(), "source": "file", "line_no": 1, "consent_basis": "granted",
+            "consent_analytics": True, "consent_personalization": True, "platform": "web"}  # fmt: skip
+    return line | ({"product_id": "p1"} if columns.get("event", "product_view") == "product_view" else {}) | columns
+
+
+@dataclass
+class Lake:
+    """What was accepted so far, and what the ledgers say of consent."""
+
+    rows: list[Row] = field(default_factory=list)
+    consent: list[tuple[str, str, str, str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """(number of the connection, statement) of a build from nothing and of one that follows, in the order sent."""
+
+    anew: list[Statement]
+    follow: list[Statement]
+
+
+class CoreShop:
+    """A warehouse in memory, built from a lake; `build` follows the lake as a run does."""
+
+    def __init__(self, recorded: Recorded) -> None:
+        self.recorded = recorded
+        self.con = duckdb.connect()
+        self.con.execute("ATTACH ':memory:' AS warehouse; USE warehouse; SET TimeZone = 'UTC'; SET threads = 1")
+        self.empty = True
+
+    def build(
+        self,
+        lake: Lake,
+        *,
+        as_of: datetime,
+        since: date | None = BEGINNING,
+        removed: Iterable[tuple[str, date]] = (),
+        restaged: Iterable[date] = (),
+        killed_after: int | None = None,
+    ) -> bool:
+        """Build from the received date `since` on (None: nothing came); whether the end was reached.
+
+        Parameters
+        ----------
+        removed, restaged : what `tracking.sources.prepare` says of retention.
+        killed_after : the process ends after so many statements; what it had not committed is lost.
+        """
+        land(self.con, lake, as_of, since, removed, restaged)
+        statements = self.recorded.anew if self.empty else self.recorded.follow
+        with contextlib.ExitStack() as open_connections:
+            connections: dict[int, duckdb.DuckDBPyConnection] = {}
+            for number, statement in statements[:killed_after]:
+                if number not in connections:
+                    connections[number] = open_connections.enter_context(self.con.cursor())
+                    connections[number].execute("USE warehouse; SET TimeZone = 'UTC'")
+                connections[number].execute(statement)
+        self.empty = False
+        return killed_after is None or killed_after >= len(statements)
+
+    def read(self, query: str) -> list[tuple[Any, ...]]:
+        return self.con.execute(query).fetchall()
+
+    def tables(self) -> dict[str, list[str]]:
+        """Every row of core and of what it is made of, as sorted text."""
+        names = [name for (name,) in self.read(_BUILT)]
+        return {name: sorted(text for (text,) in self.read(f"SELECT t::VARCHAR FROM {name} t")) for name in names}
+
+
+_BUILT = """
+    SELECT table_schema || '.' || table_name FROM information_schema.tables
+    WHERE table_catalog = 'warehouse' AND table_schema IN ('core', 'staging') ORDER BY ALL
+"""
+
+
+def land(
+    con: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    as_of: datetime,
+    since: date | None = BEGINNING,
+    removed: Iterable[tuple[str, date]] = (),
+    restaged: Iterable[date] = (),
+) -> None:
+    """Make the relations that dbt reads, as `tracking.sources.prepare` does."""
+    con.execute("CREATE SCHEMA IF NOT EXISTS lake; CREATE SCHEMA IF NOT EXISTS state")
+    for event in _plan().events.values():
+        columns = lake_columns(event)
+        declared = ", ".join(f'"{name}" {kind}' for name, kind in columns.items())
+        con.execute(f'CREATE OR REPLACE TABLE lake."{event.event}" ({declared})')
+        _insert(
+            con, f'lake."{event.event}"', [[r.get(c) for c in columns] for r in lake.rows if r["event"] == event.event]
+        )
+    items = ", ".join(f"NULL::{kind} AS {name}" for name, kind in ITEM_COLUMNS.items())
+    con.execute(f"CREATE OR REPLACE VIEW lake.items AS SELECT {items} WHERE false")
+    con.execute("CREATE OR REPLACE TABLE state.consent (user_id VARCHAR, purpose VARCHAR, origin VARCHAR, "
+                "effective_from VARCHAR, status VARCHAR)")  # fmt: skip
+    _insert(con, "state.consent", [list(statement) for statement in lake.consent])
+    con.execute("CREATE OR REPLACE TABLE state.run_clock AS SELECT ?::TIMESTAMPTZ AS as_of, ?::DATE AS rebuild_from, "
+                "31 AS duplicate_window_days", [as_of, since or NOTHING_NEW])  # fmt: skip
+    con.execute("CREATE OR REPLACE TABLE state.restaged_dates (received_date DATE)")
+    con.execute("CREATE OR REPLACE TABLE state.removed_partitions (event VARCHAR, received_date DATE)")
+    _insert(con, "state.restaged_dates", [[day] for day in restaged])
+    _insert(con, "state.removed_partitions", [list(partition) for partition in removed])
+
+
+@cache
+def _plan() -> TrackingPlan:
+    return load_plan([PACKAGED])
+
+
+def _insert(con: duckdb.DuckDBPyConnection, table: str, rows: list[list[Any]]) -> None:
+    if rows:
+        con.execute(f"INSERT INTO {table} VALUES " + ", ".join(f"({', '.join('?' * len(r))})" for r in rows),
+                    [value for r in rows for value in r])  # fmt: skip
+
+
+_CHANGES = ("create", "insert", "delete", "drop", "alter", "begin", "commit", "update")
+
+
+def record(folder: Path) -> Recorded:
+    """Run dbt twice on a small lake in `folder` and write down what it does to the database."""
+    lake = Lake([row("e1", at(), user_id="u", device_id="d", anonymous_id="a", organisation_id="o")])
+    recorded: list[list[Statement]] = []
+    for since, day in ((BEGINNING, 1), (at(1).date(), 2)):
+        with contextlib.closing(duckdb.connect(str(folder / "warehouse.duckdb"))) as con:
+            land(con, lake, at(day), since)
+        statements: list[Statement] = []
+        with _listening(statements):
+            _dbt(folder)
+        recorded.append(statements)
+        lake.rows.append(row("e2", at(1), device_id="d"))
+    return Recorded(*recorded)
+
+
+@contextlib.contextmanager
+def _listening(statements: list[Statement]) -> Iterator[None]:
+    from dbt.adapters.duckdb.environments.local import DuckDBCursorWrapper
+
+    execute = DuckDBCursorWrapper.execute
+    cursors: list[Any] = []  # kept, so that no two have the same place in memory
+
+    def listen(cursor: Any, sql: str, bindings: Any = None) -> Any:
+        done = execute(cursor, sql, bindings)
+        code = [
+            line for line in sql.split("*/", 1)[-1].splitlines() if line.strip() and not line.strip().startswith("--")
+        ]
+        if code and code[0].split()[0].lower().rstrip(";") in _CHANGES:
+            assert bindings is None
+            if not any(cursor is known for known in cursors):
+                cursors.append(cursor)
+            statements.append((next(n for n, known in enumerate(cursors) if known is cursor), sql))
+        return done
+
+    with mock.patch.object(DuckDBCursorWrapper, "execute", listen):
+        yield
+    # a connection that only looked around begins transactions and changes nothing
+    busy = {n for n, sql in statements if sql.strip().lower() not in ("begin", "commit")}
+    statements[:] = [(n, sql) for n, sql in statements if n in busy]
+
+
+def _dbt(folder: Path) -> None:
+    from dbt.cli.main import dbtRunner
+
+    environment = {"ZANTARA_WAREHOUSE": str(folder / "warehouse.duckdb"), "ZANTARA_SCRATCH": str(folder / "scratch"),
+                   "DO_NOT_TRACK": "1", "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"}  # fmt: skip
+    places = ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--target-path", str(folder / "target"),
+              "--log-path", str(folder / "logs"), "--log-level", "none"]  # fmt: skip
+    with mock.patch.dict(os.environ, environment), contextlib.redirect_stdout(io.StringIO()):
+        done = dbtRunner().invoke(["run", "--select", "+path:models/core", "int_events__stitched", *places])
+    problems = [
+        f"{one.node.name}: {one.message}" for one in getattr(done.result, "results", []) if one.status != "success"
+    ]
+    assert done.success and not problems, problems or done.exception
