@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -328,7 +328,7 @@ class TrackingPlan:
 
     events: dict[str, EventPlan]
     privacy: PrivacyContract
-    own: frozenset[str] = frozenset()
+    own: frozenset[str] = field(default=frozenset(), compare=False)
 
     @cached_property
     def purposes(self) -> tuple[str, ...]:
