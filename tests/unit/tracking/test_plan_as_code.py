@@ -206,7 +206,10 @@ TRACK = {"type": "TRACK", "key": "A"}
         ({"rules": {"events": {"a": 1}}}, "its 'rules.events' is no list of objects"),
         ({"rules": [TRACK | {"jsonSchema": "no"}]}, "what it says of event 'a' is no object"),
         ({"rules": [TRACK | {"jsonSchema": {"properties": {"properties": {"properties": ["x"]}}}}]}, "is no object"),
-        ({"rules": [TRACK | {"jsonSchema": {"properties": {"properties": {"required": 1}}}}]}, "has a 'required' that is no list"),
+        (
+            {"rules": [TRACK | {"jsonSchema": {"properties": {"properties": {"required": 1}}}}]},
+            "has a 'required' that is no list",
+        ),
         ([{"event": "Gift Sent"}, {"event": "gift_sent"}], "two of its events would be named 'gift_sent' here"),
     ],
 )
