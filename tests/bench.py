@@ -195,6 +195,14 @@ def bench_new_day(work: Path) -> None:
             print(f"  {step:24} {few[step]:5.1f} s and {lot[step]:5.1f} s: ratio {lot[step] / few[step]:.2f}")
 
 
+def bench_entities(work: Path, events: int) -> None:
+    """Entities and segments of one new day on day 2 and on day 28."""
+    from tests import bench_entities
+
+    work.mkdir()
+    bench_entities.main(work, events, measure)
+
+
 def steps(home: Path) -> dict[str, float]:
     """Seconds of each step of the latest run, from Dagster's own event log."""
     import dagster as dg
@@ -211,9 +219,9 @@ def steps(home: Path) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=1_000_000, help="lines of the ingest bench")
+    parser.add_argument("--events", type=int, default=1_000_000, help="lines of the ingest and the entities bench")
     parser.add_argument("--pairs", type=int, default=3, help="pairs of the ingest bench")
-    parser.add_argument("--only", choices=["ingest", "run", "imports", "day"], help="one bench alone")
+    parser.add_argument("--only", choices=["ingest", "run", "imports", "day", "entities"], help="one bench alone")
     options = parser.parse_args()
     for name in ("ZANTARA_HOME", "ZANTARA_LANDING", "ZANTARA_ITEMS", "ZANTARA_CONSENT", "ZANTARA_CONTRACTS"):
         os.environ.pop(name, None)
@@ -224,6 +232,7 @@ def main() -> None:
             "ingest": lambda: bench_ingest(work, options.events, options.pairs),
             "run": lambda: bench_run(work),
             "day": lambda: bench_new_day(work),
+            "entities": lambda: bench_entities(work / "entities", options.events),
         }
         for name, bench in benches.items():
             if options.only in (None, name):
