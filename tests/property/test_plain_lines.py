@@ -59,7 +59,7 @@ def verdicts(judge: Judge, lines: pa.Table) -> list[dict[str, Any]]:
     judge.load(lines)
     judge.judge()
     rows = judge.con.sql(
-        "SELECT * EXCLUDE (shape_key, lax), coalesce(shape_key IN (SELECT shape_key FROM bad_shapes), false) AS bad "
+        "SELECT * EXCLUDE (shape_key, lax, plain_no), coalesce(shape_key IN (SELECT shape_key FROM bad_shapes), false) AS bad "
         "FROM parsed ORDER BY row_id"
     ).to_arrow_table()
     return [_seen(row) for row in rows.to_pylist()]
@@ -258,3 +258,11 @@ def test_a_block_without_any_shape_does_not_stop_the_pass(tmp_path: Path) -> Non
     reader, junk = PlainLines(PLAN), lines_of(tmp_path, b"junk\n" * 3)
     good = lines_of(tmp_path, text([event(event_id=f"e-{n}") for n in range(6)]))
     assert [reader.read(lines).plain.num_rows for lines in (junk, junk, good)] == [0, 0, 6]
+
+
+@given(blocks=st.lists(st.binary(max_size=12) | st.just(b"\n") | st.just(b"\x0b\n\x8a"), max_size=60).map(b"".join))
+@example(blocks=b"\n" * 500).via("more lines than usual for the size")
+@example(blocks=b"")
+def test_lines_end_where_newlines_are(blocks: bytes) -> None:
+    found = scan.line_ends(np.frombuffer(blocks, dtype=np.uint8))
+    assert found.tolist() == [0, *(at + 1 for at, octet in enumerate(blocks) if octet == 10)]

@@ -15,16 +15,16 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from zantara_pipeline.errors import InputError
 from zantara_pipeline.privacy.consent import objections_of, statements_of
 from zantara_pipeline.privacy.keyed_hash import SqlTokens
 from zantara_pipeline.storage.engine import open_engine
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
 from zantara_pipeline.tracking.consent_words import Heard, heard_in_batch
-from zantara_pipeline.tracking.direct import direct_properties, has_direct, refuse_missing_keys, refuse_other_keys
+from zantara_pipeline.tracking.direct import has_direct, refuse_missing_keys, refuse_other_keys
+from zantara_pipeline.tracking.lake_files import LakeFiles
 from zantara_pipeline.tracking.payloads import Payloads
-from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, Exemption, TrackingPlan
+from zantara_pipeline.tracking.plan import CONTEXT_KEYS, Exemption, TrackingPlan
 from zantara_pipeline.tracking.reasons import Failures
 from zantara_pipeline.tracking.sql_checks import quote
 from zantara_pipeline.tracking.typed_columns import typed_column
@@ -88,13 +88,14 @@ class BatchWorker:
             self.tokens = SqlTokens(self.con, rules.keyring)
         self.judge = Judge(self.con, rules)
         self.failures = Failures(self.con, rules)
+        self.lake_files = LakeFiles(self.con, rules, self.tokens)
 
     def close(self) -> None:
         self.con.close()
 
     def begin(self, folder: Path, sources: Sequence[str]) -> None:
         """The next batches belong to the commit whose files go below `folder`."""
-        self.folder = folder
+        self.folder, self.sources = folder, sources
         self.con.execute("CREATE OR REPLACE TEMP TABLE sources (file_no INTEGER, source VARCHAR)")
         self.con.executemany("INSERT INTO sources VALUES (?, ?)", list(enumerate(sources)))
         self.judge.forget_users()
@@ -157,12 +158,7 @@ class BatchWorker:
             self.con.execute(f"COPY ({query}) TO {quote(str(folder))} ({options})")
 
     def _write_accepted(self) -> None:
-        events = self.con.execute(
-            "SELECT DISTINCT event FROM parsed WHERE stage = 'accepted' AND NOT exempt ORDER BY event"
-        ).fetchall()
-        for (event,) in events:
-            query = accepted_sql(event, self.rules, self.tokens)
-            self._copy(query, self.folder / "accepted" / f"event={event}", "received_date")
+        self.lake_files.write(self.judge.plain, self.sources, self.folder / "accepted", self.name)
         for rule in self.plan.privacy.exemptions:
             if self._any(f"parsed WHERE stage = 'accepted' AND exempt AND event = {quote(rule.event)}"):
                 query = exempt_sql(rule, self.plan)
@@ -188,31 +184,6 @@ def batch_counts(con: duckdb.DuckDBPyConnection) -> Iterator[tuple[int, FileCoun
     """(file_no, counts, first accepted received date) of the batch just judged."""
     for number, *values in con.execute(_COUNT_SQL).fetchall():
         yield number, FileCounts(*values[:9]), values[9]
-
-
-def accepted_sql(event: str, rules: Rules, tokens: SqlTokens | None) -> str:
-    """Accepted rows of one event as the lake's columns, direct identifiers as their tokens.
-
-    Raises
-    ------
-    InputError : the event has direct identifiers and there is no key.
-    """
-    ids = ", ".join(f"p.{name}" for name in ENVELOPE_STRINGS)
-    context = ", ".join(f"p.{name}" for name in CONTEXT_KEYS)
-    declared = rules.plan.events[event]
-    columns = {name: f"p.{typed_column(name, declared)}" for name in declared.properties}
-    for name in direct_properties(declared):
-        if tokens is None:
-            raise InputError(f"'{name}' is a direct identifier and no key is set", f"event {event}")
-        columns[name] = (tokens.of_stored if rules.stored else tokens.of_values)(columns[name])
-    properties = "".join(f', {value} AS "{name}"' for name, value in columns.items())
-    return f"""
-        SELECT p.event_id, p.occurred_at, p.received_at, {ids}, {quote(declared.version)} AS plan_version, s.source, p.line_no,
-            'granted' AS consent_basis, p.consent_analytics, p.consent_personalization, p.is_late, p.received_at_missing,
-            {context}{properties}, p.received_date
-        FROM parsed p JOIN sources s USING (file_no)
-        WHERE p.stage = 'accepted' AND NOT p.exempt AND p.event = {quote(event)}
-    """
 
 
 def exempt_sql(rule: Exemption, plan: TrackingPlan) -> str:

@@ -25,6 +25,7 @@ _TIMES = {"timestamp": "occurred_at", "received_at": "stated_received_at"}
 _ARROW_TYPES = {
     "string": pa.string(), "number": pa.float64(), "integer": pa.int64(), "boolean": pa.bool_(), "money": pa.decimal128(18, 4),
 }  # fmt: skip
+_MICROSECONDS_A_DAY = 86_400_000_000
 _MOMENT = pa.timestamp("us", tz="UTC")
 _LEVELS = {"properties": scan.PROPERTIES, "context": scan.CONTEXT, "consent": scan.CONSENT}
 _WHOLE = {"integer": scan.TO_INTEGER, "money": scan.TO_MONEY, "boolean": scan.TO_BOOLEAN}
@@ -37,7 +38,10 @@ def value_column(name: str, kind: str) -> str:
 
 @dataclass(frozen=True)
 class Read:
-    """A batch in two parts: `plain` lines as columns (PlainLines.schema), `others` as they were (reader.BATCH_SCHEMA)."""
+    """A batch in two parts: `plain` lines as columns (PlainLines.schema), `others` as they were (reader.BATCH_SCHEMA).
+
+    Each block of `plain` is in order of event and day of receipt.
+    """
 
     plain: pa.Table
     others: pa.Table
@@ -55,6 +59,9 @@ class PlainLines:
         self._texts = ["event_id", "event", *ENVELOPE_STRINGS, *CONTEXT_KEYS]
         self._texts += [value_column(name, kind) for name, kind in self._values if kind == "string"]
         self._whole = list(self._whole_columns())
+        self._moments = [
+            [column for column, *_ in self._whole].index(name) for name in ("stated_received_at", "occurred_at")
+        ]
         self._numbers = [name for name, kind in self._values if kind == "number"]
         self._names = scan.names_table(list(self._all_names()))
         self._targets = self._make_targets()
@@ -65,14 +72,16 @@ class PlainLines:
 
     def read(self, lines: pa.Table) -> Read:
         """Read a batch (reader.BATCH_SCHEMA), block by block."""
-        plain, others = [], []
+        plain: list[pa.RecordBatch] = []
+        others, count = [], 0
         for block in lines.to_batches():
             if block.num_rows:
                 rows, columns, octets = self._scan(block)
                 taken = np.zeros(block.num_rows, dtype=bool)
                 taken[rows] = True
-                plain.append(self._arrow(block, rows, columns, octets))
+                plain.append(self._arrow(block, rows, columns, octets, count))
                 others.append(block.filter(pa.array(~taken)))
+                count += len(rows)
         return Read(
             pa.Table.from_batches(plain, schema=self.schema), pa.Table.from_batches(others, schema=lines.schema)
         )
@@ -108,7 +117,8 @@ class PlainLines:
         return targets
 
     def _make_schema(self) -> pa.Schema:
-        fields = [("file_no", pa.int32()), ("line_no", pa.int64()), ("event", pa.dictionary(pa.int32(), pa.string()))]
+        fields = [("plain_no", pa.int32()), ("file_no", pa.int32()), ("line_no", pa.int64())]
+        fields += [("event", pa.dictionary(pa.int32(), pa.string()))]
         fields += [(name, pa.string()) for name in ("event_id", *ENVELOPE_STRINGS, *CONTEXT_KEYS)]
         fields += [(column, _MOMENT) for column in _TIMES.values()]
         for purpose in self.plan.purposes:
@@ -136,8 +146,14 @@ class PlainLines:
         shape = columns.shape[: len(line)]
         known = shape >= 0
         rows = np.flatnonzero(known & self._sound[np.where(known, shape, 0)])
-        # Lines of one event side by side: they are written event by event, and a query of one skips the others' vectors.
-        return rows[np.argsort(columns.event[rows], kind="stable")], columns, text
+        return rows[self._order(rows)], columns, text
+
+    def _order(self, rows: np.ndarray) -> np.ndarray:
+        """Lines of one file of the lake side by side: writing it is then a slice."""
+        (stated, occurred), there = self._columns.values[self._moments, :][:, rows], self._columns.there
+        received = np.where(there[self._moments[0]][rows], stated, occurred)
+        days = received // _MICROSECONDS_A_DAY + 2**31
+        return np.argsort((self._columns.event[rows].astype(np.int64) << 32) + days, kind="stable")
 
     def _judge_new_shapes(self) -> None:
         for number in range(self._judged, int(self._shapes.met[0])):
@@ -155,9 +171,12 @@ class PlainLines:
         event = self._events[types[-1]]
         return not structural_reasons(Shape(event, list(kinds.values()), keys, inner), self.plan)
 
-    def _arrow(self, block: pa.RecordBatch, rows: np.ndarray, c: scan.Columns, octets: np.ndarray) -> pa.RecordBatch:
-        """The chosen rows of a block in the order of `schema`."""
+    def _arrow(
+        self, block: pa.RecordBatch, rows: np.ndarray, c: scan.Columns, octets: np.ndarray, first: int
+    ) -> pa.RecordBatch:
+        """The chosen rows of a block in the order of `schema`, numbered from `first`."""
         made: dict[str, pa.Array] = {name: block.column(name).take(pa.array(rows)) for name in ("file_no", "line_no")}
+        made["plain_no"] = pa.array(np.arange(first, first + len(rows), dtype=np.int32))
         for k, name in enumerate(self._texts):
             if name != "event":
                 made[name] = _strings(octets, rows, c.start[k], c.length[k])

@@ -24,7 +24,6 @@ from zantara_pipeline.errors import InputError
 from zantara_pipeline.storage.ledger import Ledger
 
 CHUNK_BYTES = 4 * 2**20
-_NEWLINE = ord("\n")
 _LAST_ASCII = 0x7F
 # event_id, event and timestamp with their keys alone need more; a longer line of blanks counts as unparsable.
 _SHORTEST_EVENT = 40
@@ -154,14 +153,20 @@ def _open(path: Path) -> BinaryIO:
 def _batch(block: memoryview, file_no: int, first: int) -> tuple[pa.RecordBatch, int]:
     """A block of whole lines as a batch, and how many lines it had (blank ones included)."""
     octets = np.frombuffer(block, dtype=np.uint8)
-    ends = np.flatnonzero(octets == _NEWLINE) + 1
-    offsets = np.concatenate(([0], ends))
-    count = len(ends)
+    offsets = _line_offsets(octets)
+    count = len(offsets) - 1
     text, renderings = _text(octets, offsets)
     numbers = np.arange(first, first + count, dtype=np.int64)
     columns = [pa.array(np.full(count, file_no, dtype=np.int32)), pa.array(numbers), text, renderings]
     batch = pa.RecordBatch.from_arrays(columns, schema=BATCH_SCHEMA)
     return _without_blank(batch, np.diff(offsets)), count
+
+
+def _line_offsets(octets: np.ndarray) -> np.ndarray:
+    """Where each line begins, and the end of the last (int32, lines + 1)."""
+    from zantara_pipeline.tracking.scan import line_ends  # numba, which those who only look for files do not need
+
+    return line_ends(octets)
 
 
 def _text(octets: np.ndarray, offsets: np.ndarray) -> tuple[pa.StringArray, pa.StringArray]:
@@ -170,8 +175,7 @@ def _text(octets: np.ndarray, offsets: np.ndarray) -> tuple[pa.StringArray, pa.S
     The text of such a line is not used; its bytes above ASCII are lowered to ASCII in place, so that the rest stays as it is.
     """
     count = len(offsets) - 1
-    starts = pa.py_buffer(offsets.astype(np.int32))
-    text = pa.StringArray.from_buffers(count, starts, pa.py_buffer(octets))
+    text = pa.StringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(octets))
     try:
         text.validate(full=True)
         return text, pa.nulls(count, pa.string())

@@ -62,7 +62,8 @@ class Judge:
 
     Temp tables after `judge`: `parsed` (one row a line: file_no, line_no, stage, the envelope's values, a column
     for each property in each type declared, ...) and `bad_shapes` (shape_key, reasons; of all batches so far); LINES
-    has the text of each line by row_id. Everything of a row is a column of its own, so that a query of one event reads that event's columns only.
+    has the text of each line by row_id. `plain` holds the columns of the lines that were plain; `plain_no` in `parsed` is the
+    row there. Everything of a row is a column of its own, so that a query of one event reads that event's columns only.
     """
 
     def __init__(self, con: duckdb.DuckDBPyConnection, rules: Rules) -> None:
@@ -76,6 +77,7 @@ class Judge:
     def load(self, lines: pa.Table) -> pa.Array:
         """Parse a batch (reader.BATCH_SCHEMA); returns the user ids whose consent statements were not asked for yet."""
         read = self._plain.read(lines)
+        self.plain = read.plain
         for name, table in (("arrow_lines", lines), ("arrow_plain", read.plain), ("arrow_others", read.others)):
             self.con.register(name, table)
         self.con.execute(self._parse_sql)
@@ -140,13 +142,15 @@ class Judge:
         ).to_arrow_table()
 
     def put_aside(self, lines: pa.Table) -> pa.Table:
-        """Take out of the loaded batch (`lines`) what a rule may exempt; it is judged when all denials are known."""
+        """Stage `aside` for what a rule may exempt of the loaded batch (`lines`), and those lines.
+
+        They are judged again when all denials are known. Their rows stay: plain lines are found by their row's number.
+        """
         may_be = " OR ".join(
             f"({_may_be_exempt(rule, self.rules.plan)})" for rule in self.rules.plan.privacy.exemptions
         )
-        query = f"SELECT file_no, line_no FROM parsed WHERE {may_be}"
-        aside = self.con.sql(query).to_arrow_table()
-        self.con.execute(f"DELETE FROM parsed WHERE {may_be}")
+        self.con.execute(f"UPDATE parsed SET stage = 'aside' WHERE {may_be}")
+        aside = self.con.sql("SELECT file_no, line_no FROM parsed WHERE stage = 'aside'").to_arrow_table()
         return lines.join(aside, ["file_no", "line_no"], join_type="left semi") if aside.num_rows else lines.slice(0, 0)
 
     def judge(self, aside: Callable[[], None] | None = None) -> None:

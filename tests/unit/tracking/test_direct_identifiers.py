@@ -27,8 +27,8 @@ from zantara_pipeline.orchestration.preflight import check_contracts
 from zantara_pipeline.privacy.keyed_hash import Key, Keyring
 from zantara_pipeline.settings import load_settings
 from zantara_pipeline.tracking.audit import audit_accepted
-from zantara_pipeline.tracking.batch import accepted_sql
 from zantara_pipeline.tracking.fixes import Fix, Fixes
+from zantara_pipeline.tracking.lake_files import accepted_sql
 from zantara_pipeline.tracking.payloads import Payloads
 from zantara_pipeline.tracking.plan import TrackingPlan, load_plan
 from zantara_pipeline.tracking.plan_diff import rejected_on_last_day

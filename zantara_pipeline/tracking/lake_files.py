@@ -1,0 +1,161 @@
+"""Accepted rows of a judged batch as the lake's Parquet: one file per event and received date.
+
+Rows of plain lines are slices of their Arrow columns; the engine only says which of them were accepted. (Fetching them
+through the engine and its partitioned COPY cost twice as much, a fifth of an ingest: decision 0014.) The few rows that
+the engine read, and events with direct identifiers, whose tokens it makes, come from its tables.
+
+Belongs here: the lake's columns and its files. Does not belong here: verdicts (verdict.py), what else a batch leaves
+(batch.py), where files go when a commit counts (commits.py).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import date
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from zantara_pipeline.errors import InputError
+from zantara_pipeline.privacy.keyed_hash import SqlTokens
+from zantara_pipeline.tracking.direct import direct_properties
+from zantara_pipeline.tracking.plain_lines import value_column
+from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, EventPlan
+from zantara_pipeline.tracking.sql_checks import quote
+from zantara_pipeline.tracking.typed_columns import typed_column
+from zantara_pipeline.tracking.verdict import Rules
+
+# A dictionary pays where a file holds few values; of ids it is built and thrown away (a tenth of the writing).
+_FEW_VALUES = ["plan_version", "source", "consent_basis", *CONTEXT_KEYS]
+
+_Part = tuple[str, date, pa.RecordBatch]
+
+
+class LakeFiles:
+    """Writes the accepted rows of batches judged on one connection (temp tables `parsed` and `sources`)."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, rules: Rules, tokens: SqlTokens | None) -> None:
+        self.con, self.rules, self.tokens = con, rules, tokens
+        self._direct = {event for event, declared in rules.plan.events.items() if direct_properties(declared)}
+
+    def write(self, plain: pa.Table, sources: Sequence[str], folder: Path, name: str) -> None:
+        """Write `folder`/event=E/received_date=D/`name`-0.parquet for every event and day that has accepted rows.
+
+        plain : columns of the batch's plain lines (plain_lines.PlainLines.schema); `parsed.plain_no` is the row there.
+        sources : the lake's name of each file number.
+        """
+        files: dict[tuple[str, date], list[pa.RecordBatch]] = defaultdict(list)
+        for event, day, rows in [*self._plain_parts(plain, pa.array(sources, pa.string())), *self._engine_parts()]:
+            files[event, day].append(rows)
+        for (event, day), parts in sorted(files.items()):
+            place = folder / f"event={event}" / f"received_date={day}"
+            place.mkdir(parents=True, exist_ok=True)
+            rows = pa.Table.from_batches(parts)
+            pq.write_table(
+                rows, place / f"{name}-0.parquet", use_dictionary=_FEW_VALUES, store_schema=False, store_decimal_as_integer=True
+            )  # fmt: skip
+
+    def _plain_parts(self, plain: pa.Table, sources: pa.Array) -> Iterator[_Part]:
+        """Rows of each block, event and day; they stand side by side there."""
+        verdicts, first = self.con.sql(_VERDICTS_SQL).to_arrow_table().combine_chunks(), 0
+        for block in plain.to_batches():
+            judged = _one_batch(verdicts.slice(first, len(block)))
+            first += len(block)
+            events = block.column("event")
+            names = events.dictionary.to_pylist()
+            for start, end in _runs(judged, events.indices):
+                event = names[events.indices[start].as_py()]
+                if event not in self._direct:
+                    rows = block.slice(start, end - start), judged.slice(start, end - start)
+                    taken = _lake_rows(*rows, sources, self.rules.plan.events[event])
+                    if len(taken):
+                        yield event, judged.column("received_date")[start].as_py(), taken
+
+    def _engine_parts(self) -> Iterator[_Part]:
+        for (event,) in self.con.execute(_ENGINE_EVENTS_SQL, [sorted(self._direct)]).fetchall():
+            query = accepted_sql(event, self.rules, self.tokens)
+            if event not in self._direct:
+                query += " AND p.plain_no IS NULL"
+            rows = _one_batch(self.con.sql(f"{query} ORDER BY received_date, file_no, line_no").to_arrow_table())
+            for start, end in _runs(rows):
+                day = rows.column("received_date")[start].as_py()
+                yield event, day, rows.slice(start, end - start).drop_columns("received_date")
+
+
+def _one_batch(table: pa.Table) -> pa.RecordBatch:
+    columns = [column.combine_chunks() for column in table.columns]
+    return pa.RecordBatch.from_arrays(
+        [c.chunk(0) if isinstance(c, pa.ChunkedArray) else c for c in columns], schema=table.schema
+    )
+
+
+def _runs(judged: pa.RecordBatch, events: pa.Array | None = None) -> Iterator[tuple[int, int]]:
+    """(start, end) of neighbours of one received date, and of one event where they are given."""
+    if not len(judged):
+        return
+    days = judged.column("received_date").cast(pa.int32()).fill_null(-(2**31)).to_numpy()
+    other = days[1:] != days[:-1]
+    if events is not None:
+        codes = events.to_numpy()
+        other |= codes[1:] != codes[:-1]
+    starts = [0, *(np.flatnonzero(other) + 1).tolist()]
+    yield from zip(starts, [*starts[1:], len(days)], strict=True)
+
+
+def _lake_rows(rows: pa.RecordBatch, judged: pa.RecordBatch, sources: pa.Array, event: EventPlan) -> pa.RecordBatch:
+    """The accepted ones of plain rows of one event: the columns of `accepted_sql` without the date."""
+    taken = judged.column("taken")
+    if not taken.true_count:
+        return rows.slice(0, 0)
+    if taken.true_count < len(taken):
+        rows, judged = rows.filter(taken), judged.filter(taken)
+    columns = {name: rows.column(name) for name in ("event_id", "occurred_at")}
+    columns |= {"received_at": judged.column("received_at")} | {name: rows.column(name) for name in ENVELOPE_STRINGS}
+    columns |= {"plan_version": pa.repeat(event.version, len(rows)), "source": sources.take(rows.column("file_no"))}
+    columns |= {"line_no": rows.column("line_no"), "consent_basis": pa.repeat("granted", len(rows))}
+    columns |= {name: judged.column(name) for name in ("consent_analytics", "consent_personalization", "is_late")}
+    columns["received_at_missing"] = rows.column("stated_received_at").is_null()
+    columns |= {name: rows.column(name) for name in CONTEXT_KEYS}
+    columns |= {name: rows.column(value_column(name, prop.type)) for name, prop in event.properties.items()}
+    return pa.RecordBatch.from_pydict(columns)
+
+
+def accepted_sql(event: str, rules: Rules, tokens: SqlTokens | None) -> str:
+    """Accepted rows of one event as the lake's columns, direct identifiers as their tokens.
+
+    Raises
+    ------
+    InputError : the event has direct identifiers and there is no key.
+    """
+    ids = ", ".join(f"p.{name}" for name in ENVELOPE_STRINGS)
+    context = ", ".join(f"p.{name}" for name in CONTEXT_KEYS)
+    declared = rules.plan.events[event]
+    columns = {name: f"p.{typed_column(name, declared)}" for name in declared.properties}
+    for name in direct_properties(declared):
+        if tokens is None:
+            raise InputError(f"'{name}' is a direct identifier and no key is set", f"event {event}")
+        columns[name] = (tokens.of_stored if rules.stored else tokens.of_values)(columns[name])
+    properties = "".join(f', {value} AS "{name}"' for name, value in columns.items())
+    return f"""
+        SELECT p.event_id, p.occurred_at, p.received_at, {ids}, {quote(declared.version)} AS plan_version, s.source, p.line_no,
+            'granted' AS consent_basis, p.consent_analytics, p.consent_personalization, p.is_late, p.received_at_missing,
+            {context}{properties}, p.received_date
+        FROM parsed p JOIN sources s USING (file_no)
+        WHERE p.stage = 'accepted' AND NOT p.exempt AND p.event = {quote(event)}
+    """
+
+
+_VERDICTS_SQL = """
+    SELECT stage = 'accepted' AND NOT exempt AS taken, received_at, received_date,
+        consent_analytics, consent_personalization, is_late
+    FROM parsed WHERE plain_no IS NOT NULL ORDER BY plain_no
+"""
+
+_ENGINE_EVENTS_SQL = """
+    SELECT DISTINCT event FROM parsed
+    WHERE stage = 'accepted' AND NOT exempt AND (plain_no IS NULL OR event IN (SELECT unnest(?::VARCHAR[])))
+"""
