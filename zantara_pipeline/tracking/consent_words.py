@@ -87,7 +87,7 @@ def _said_sql(purposes: Sequence[str], clock: int) -> str:
         WITH received AS (
             SELECT uid{names}, epoch_us(occurred_at) AS occurred,
                 CASE WHEN epoch_us(stated_received_at) <= {clock + _DAY} THEN epoch_us(stated_received_at) END AS receipt
-            FROM parsed WHERE uid IS NOT NULL AND stage <> 'unparsable' AND ({any_of})
+            FROM parsed WHERE uid IS NOT NULL AND stage NOT IN ('unparsable', 'aside') AND ({any_of})
         ), dated AS (
             SELECT *, CASE WHEN occurred <= coalesce(receipt, {clock}) + {_DAY} THEN occurred END AS stamp FROM received
         )

@@ -142,13 +142,15 @@ class Judge:
         ).to_arrow_table()
 
     def put_aside(self, lines: pa.Table) -> pa.Table:
-        """Take out of the loaded batch (`lines`) what a rule may exempt; it is judged when all denials are known."""
+        """Stage `aside` for what a rule may exempt of the loaded batch (`lines`), and those lines.
+
+        They are judged again when all denials are known. Their rows stay: plain lines are found by their row's number.
+        """
         may_be = " OR ".join(
             f"({_may_be_exempt(rule, self.rules.plan)})" for rule in self.rules.plan.privacy.exemptions
         )
-        query = f"SELECT file_no, line_no FROM parsed WHERE {may_be}"
-        aside = self.con.sql(query).to_arrow_table()
-        self.con.execute(f"DELETE FROM parsed WHERE {may_be}")
+        self.con.execute(f"UPDATE parsed SET stage = 'aside' WHERE {may_be}")
+        aside = self.con.sql("SELECT file_no, line_no FROM parsed WHERE stage = 'aside'").to_arrow_table()
         return lines.join(aside, ["file_no", "line_no"], join_type="left semi") if aside.num_rows else lines.slice(0, 0)
 
     def judge(self, aside: Callable[[], None] | None = None) -> None:

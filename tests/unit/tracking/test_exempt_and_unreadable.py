@@ -356,7 +356,9 @@ def test_who_denies_in_a_later_batch_of_the_commit_is_not_exempt(
     others = [timing(event_id=f"o-{n}", user_id=f"u-{n}") for n in range(3)]
     objecting = event("session_started", {"entry_page": "/"}, consent=DENIED, **ids)
     lines = [{key: value for key, value in line.items() if value is not ...} for line in [*before, *others, objecting]]
-    assert landed(shop, *lines) == (3, 3, 5, 0, 0)
+    lines = [event(event_id="a-1"), *lines, event(event_id="a-2")]
+    assert landed(shop, *lines) == (5, 3, 5, 0, 0)
+    assert [row["event_id"] for row in shop.accepted()] == ["a-1", "a-2"]
     assert sorted(row["event_id"] for row in stored(shop, shop.home.exempt)) == ["o-0", "o-1", "o-2"]
 
 
@@ -393,3 +395,16 @@ def test_a_line_that_names_a_key_twice_is_not_exempt(shop: Shop, twice: tuple[st
     assert line != json.dumps(timing())
     assert landed(shop, line) == (0, 0, 1, 0, 0)
     assert everything(shop.home.root) == ""
+
+
+def test_lines_that_wait_leave_the_others_of_their_batch_as_they_are(shop: Shop) -> None:
+    """One batch: waiting lines stand before, between and after lines of the same event that are taken at once."""
+    lines = [timing(event_id="w-0", user_id="u-0")]
+    for n in range(1, 4):
+        lines += [
+            timing({"analytics": True}, event_id=f"a-{n}", user_id=f"v-{n}"),
+            timing(event_id=f"w-{n}", user_id=f"u-{n}"),
+        ]
+    assert landed(shop, *lines, event(event_id="d-1", user_id="u-2", consent=DENIED)) == (6, 3, 2, 0, 0)
+    assert [row["event_id"] for row in shop.accepted()] == ["a-1", "a-2", "a-3"]
+    assert sorted(row["event_id"] for row in stored(shop, shop.home.exempt)) == ["w-0", "w-1", "w-3"]
