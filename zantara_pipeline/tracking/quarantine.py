@@ -85,13 +85,13 @@ def fingerprints_of(home: Home, prefixes: Sequence[str]) -> list[str]:
     found: list[str] = []
     for given in prefixes:
         prefix = given.strip().lower()
-        if not prefix:
-            raise InputError("a fingerprint is empty", None, "see `zantara quarantine list`")
         matching = [name for name in known if name.startswith(prefix)]
         if len(matching) != 1:
             how = f"{len(matching)} kinds of failure begin" if matching else "nothing in quarantine begins"
             todo = "give more of it" if matching else "see `zantara quarantine list`"
             raise InputError(f"{how} with '{prefix}'", None, todo)
+        if not prefix:  # also where all lines are of one kind: nobody has named it
+            raise InputError("a fingerprint is empty", None, "see `zantara quarantine list`")
         found += matching
     return list(dict.fromkeys(found))
 

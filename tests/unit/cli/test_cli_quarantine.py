@@ -94,12 +94,17 @@ def refused(*arguments: str) -> str:
 
 
 def test_a_fingerprint_that_is_none_is_refused(shop: Shop) -> None:
+    verbs = (["show"], ["diff"], ["replay"], ["discard", "--reason", "x"])
     before = shop.everything()
-    for verb in (["show"], ["diff"], ["replay"], ["discard", "--reason", "x"]):
+    for verb in verbs:
         assert "nothing in quarantine begins with 'zz'" in refused(*verb, "zz")
-        for nothing in ("", " "):
-            assert "a fingerprint is empty" in refused(*verb, nothing)
+        assert "2 kinds of failure begin with ''" in refused(*verb, "")
     assert shop.everything() == before
+    first = json.loads(say("quarantine", "list", "--json"))[0]["fingerprint"]
+    say("quarantine", "discard", first, "--reason", "test traffic")
+    for verb in verbs:
+        assert "a fingerprint is empty" in refused(*verb, " "), "the only kind is not meant by nothing"
+    assert len(shop.quarantined()) == 1
 
 
 def test_a_fingerprint_may_be_typed_in_capitals(shop: Shop) -> None:
