@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from zantara_pipeline.tracking import scan
 from zantara_pipeline.tracking.plain_lines import PlainLines, Read, value_column
 from zantara_pipeline.tracking.reader import BATCH_SCHEMA, LandedFile, line_tables
-from zantara_pipeline.tracking.verdict import Judge
+from zantara_pipeline.tracking.verdict import values_of, Judge
 
 SLOW = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 
@@ -59,8 +59,9 @@ def verdicts(judge: Judge, lines: pa.Table) -> list[dict[str, Any]]:
     judge.load(lines)
     judge.judge()
     rows = judge.con.sql(
-        "SELECT * EXCLUDE (shape_key, lax, plain_no), coalesce(shape_key IN (SELECT shape_key FROM bad_shapes), false) AS bad "
-        "FROM parsed ORDER BY row_id"
+        "SELECT p.* EXCLUDE (shape_key, lax, plain_no), v.* EXCLUDE (shape_key, lax, plain_no), "
+        "coalesce(p.shape_key IN (SELECT shape_key FROM bad_shapes), false) AS bad "
+        f"FROM parsed p JOIN {values_of()} v USING (row_id) ORDER BY row_id"
     ).to_arrow_table()
     return [_seen(row) for row in rows.to_pylist()]
 
@@ -264,5 +265,8 @@ def test_a_block_without_any_shape_does_not_stop_the_pass(tmp_path: Path) -> Non
 @example(blocks=b"\n" * 500).via("more lines than usual for the size")
 @example(blocks=b"")
 def test_lines_end_where_newlines_are(blocks: bytes) -> None:
-    found = scan.line_ends(np.frombuffer(blocks, dtype=np.uint8))
-    assert found.tolist() == [0, *(at + 1 for at, octet in enumerate(blocks) if octet == 10)]
+    ends, beyond = scan.line_ends(np.frombuffer(blocks, dtype=np.uint8))
+    assert ends.tolist() == [0, *(at + 1 for at, octet in enumerate(blocks) if octet == 10)]
+    lines = blocks.split(b"\n")[:-1]
+    assert len(beyond) == len(lines)
+    assert all(marked for line, marked in zip(lines, beyond, strict=True) if not line.isascii())

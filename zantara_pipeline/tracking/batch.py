@@ -28,7 +28,7 @@ from zantara_pipeline.tracking.plan import CONTEXT_KEYS, Exemption, TrackingPlan
 from zantara_pipeline.tracking.reasons import Failures
 from zantara_pipeline.tracking.sql_checks import quote
 from zantara_pipeline.tracking.typed_columns import typed_column
-from zantara_pipeline.tracking.verdict import LINES, Judge, Rules
+from zantara_pipeline.tracking.verdict import LINES, Judge, Rules, values_of
 
 # Failing lines are explained at the end of a commit; more than these (20 MB or so) before it.
 MOST_HELD = 40_000
@@ -190,14 +190,14 @@ def exempt_sql(rule: Exemption, plan: TrackingPlan) -> str:
     """Exempt rows of one rule: nothing in them names a person, a device or a session."""
     declared = plan.events[rule.event]
     kept = [name for name, prop in declared.properties.items() if prop.pii == "none"]
-    properties = "".join(f', p.{typed_column(name, declared)} AS "{name}"' for name in kept)
-    context = ", ".join(f"p.{name}" for name in CONTEXT_KEYS)
+    properties = "".join(f', v.{typed_column(name, declared)} AS "{name}"' for name in kept)
+    context = ", ".join(f"v.{name}" for name in CONTEXT_KEYS)
     countries = ", ".join(map(quote, rule.countries))
     return f"""
         SELECT p.event_id, p.occurred_at, p.received_at, {quote(declared.version)} AS plan_version, s.source, p.line_no,
             'exempt' AS consent_basis, {quote(rule.legal_reference)} AS legal_reference, p.is_late, p.received_at_missing,
             {context}{properties}, p.received_date
-        FROM parsed p JOIN sources s USING (file_no)
+        FROM parsed p JOIN {values_of(rule.event)} v USING (row_id) JOIN sources s ON s.file_no = p.file_no
         WHERE p.stage = 'accepted' AND p.exempt AND p.event = {quote(rule.event)} AND p.country IN ({countries})
     """
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from zantara_pipeline.errors import InputError
@@ -27,7 +28,7 @@ from zantara_pipeline.tracking.plain_lines import value_column
 from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, EventPlan
 from zantara_pipeline.tracking.sql_checks import quote
 from zantara_pipeline.tracking.typed_columns import typed_column
-from zantara_pipeline.tracking.verdict import Rules
+from zantara_pipeline.tracking.verdict import Rules, values_of
 
 # A dictionary pays where a file holds few values; of ids it is built and thrown away (a tenth of the writing).
 _FEW_VALUES = ["plan_version", "source", "consent_basis", *CONTEXT_KEYS]
@@ -60,26 +61,30 @@ class LakeFiles:
             )  # fmt: skip
 
     def _plain_parts(self, plain: pa.Table, sources: pa.Array) -> Iterator[_Part]:
-        """Rows of each block, event and day; they stand side by side there."""
+        """Accepted rows of each block, event and day; they stand side by side there."""
         verdicts, first = self.con.sql(_VERDICTS_SQL).to_arrow_table().combine_chunks(), 0
         for block in plain.to_batches():
             judged = _one_batch(verdicts.slice(first, len(block)))
             first += len(block)
-            events = block.column("event")
-            names = events.dictionary.to_pylist()
-            for start, end in _runs(judged, events.indices):
-                event = names[events.indices[start].as_py()]
-                if event not in self._direct:
-                    rows = block.slice(start, end - start), judged.slice(start, end - start)
-                    taken = _lake_rows(*rows, sources, self.rules.plan.events[event])
-                    if len(taken):
-                        yield event, judged.column("received_date")[start].as_py(), taken
+            rows, judged = self._taken(block, judged)
+            names, events = rows.column("event").dictionary.to_pylist(), rows.column("event").indices
+            shared = _shared_columns(rows, judged, sources)
+            for start, end in _runs(judged, events):
+                event = names[events[start].as_py()]
+                day = judged.column("received_date")[start].as_py()
+                yield event, day, _lake_rows(rows, shared, start, end, self.rules.plan.events[event])
+
+    def _taken(self, block: pa.RecordBatch, judged: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+        """Accepted rows of events without direct identifiers, filtered once a block: a slice costs nothing after it."""
+        taken, events = judged.column("taken"), block.column("event")
+        if self._direct:
+            direct = [name in self._direct for name in events.dictionary.to_pylist()]
+            taken = pc.and_not(taken, pa.array(direct, pa.bool_()).take(events.indices))
+        return (block, judged) if taken.true_count == len(block) else (block.filter(taken), judged.filter(taken))
 
     def _engine_parts(self) -> Iterator[_Part]:
         for (event,) in self.con.execute(_ENGINE_EVENTS_SQL, [sorted(self._direct)]).fetchall():
-            query = accepted_sql(event, self.rules, self.tokens)
-            if event not in self._direct:
-                query += " AND p.plain_no IS NULL"
+            query = accepted_sql(event, self.rules, self.tokens, others_only=event not in self._direct)
             rows = _one_batch(self.con.sql(f"{query} ORDER BY received_date, file_no, line_no").to_arrow_table())
             for start, end in _runs(rows):
                 day = rows.column("received_date")[start].as_py()
@@ -106,35 +111,39 @@ def _runs(judged: pa.RecordBatch, events: pa.Array | None = None) -> Iterator[tu
     yield from zip(starts, [*starts[1:], len(days)], strict=True)
 
 
-def _lake_rows(rows: pa.RecordBatch, judged: pa.RecordBatch, sources: pa.Array, event: EventPlan) -> pa.RecordBatch:
-    """The accepted ones of plain rows of one event: the columns of `accepted_sql` without the date."""
-    taken = judged.column("taken")
-    if not taken.true_count:
-        return rows.slice(0, 0)
-    if taken.true_count < len(taken):
-        rows, judged = rows.filter(taken), judged.filter(taken)
+def _shared_columns(rows: pa.RecordBatch, judged: pa.RecordBatch, sources: pa.Array) -> dict[str, pa.Array]:
+    """The columns of `accepted_sql` that every event has, but the date; null: a value of the event."""
     columns = {name: rows.column(name) for name in ("event_id", "occurred_at")}
     columns |= {"received_at": judged.column("received_at")} | {name: rows.column(name) for name in ENVELOPE_STRINGS}
-    columns |= {"plan_version": pa.repeat(event.version, len(rows)), "source": sources.take(rows.column("file_no"))}
+    columns |= {"plan_version": pa.nulls(len(rows), pa.string()), "source": sources.take(rows.column("file_no"))}
     columns |= {"line_no": rows.column("line_no"), "consent_basis": pa.repeat("granted", len(rows))}
     columns |= {name: judged.column(name) for name in ("consent_analytics", "consent_personalization", "is_late")}
     columns["received_at_missing"] = rows.column("stated_received_at").is_null()
-    columns |= {name: rows.column(name) for name in CONTEXT_KEYS}
-    columns |= {name: rows.column(value_column(name, prop.type)) for name, prop in event.properties.items()}
+    return columns | {name: rows.column(name) for name in CONTEXT_KEYS}
+
+
+def _lake_rows(rows: pa.RecordBatch, shared: dict[str, pa.Array], start: int, end: int, event: EventPlan) -> pa.RecordBatch:
+    """Some neighbouring rows of one event as the lake's columns."""
+    columns = {name: column.slice(start, end - start) for name, column in shared.items()}
+    columns["plan_version"] = pa.repeat(event.version, end - start)
+    for name, declared in event.properties.items():
+        columns[name] = rows.column(value_column(name, declared.type)).slice(start, end - start)
     return pa.RecordBatch.from_pydict(columns)
 
 
-def accepted_sql(event: str, rules: Rules, tokens: SqlTokens | None) -> str:
+def accepted_sql(event: str, rules: Rules, tokens: SqlTokens | None, *, others_only: bool = False) -> str:
     """Accepted rows of one event as the lake's columns, direct identifiers as their tokens.
+
+    others_only : leave out the plain lines.
 
     Raises
     ------
     InputError : the event has direct identifiers and there is no key.
     """
-    ids = ", ".join(f"p.{name}" for name in ENVELOPE_STRINGS)
-    context = ", ".join(f"p.{name}" for name in CONTEXT_KEYS)
+    ids = ", ".join(f"v.{name}" for name in ENVELOPE_STRINGS)
+    context = ", ".join(f"v.{name}" for name in CONTEXT_KEYS)
     declared = rules.plan.events[event]
-    columns = {name: f"p.{typed_column(name, declared)}" for name in declared.properties}
+    columns = {name: f"v.{typed_column(name, declared)}" for name in declared.properties}
     for name in direct_properties(declared):
         if tokens is None:
             raise InputError(f"'{name}' is a direct identifier and no key is set", f"event {event}")
@@ -144,7 +153,7 @@ def accepted_sql(event: str, rules: Rules, tokens: SqlTokens | None) -> str:
         SELECT p.event_id, p.occurred_at, p.received_at, {ids}, {quote(declared.version)} AS plan_version, s.source, p.line_no,
             'granted' AS consent_basis, p.consent_analytics, p.consent_personalization, p.is_late, p.received_at_missing,
             {context}{properties}, p.received_date
-        FROM parsed p JOIN sources s USING (file_no)
+        FROM parsed p JOIN {values_of(event, others_only=others_only)} v USING (row_id) JOIN sources s ON s.file_no = p.file_no
         WHERE p.stage = 'accepted' AND NOT p.exempt AND p.event = {quote(event)}
     """
 

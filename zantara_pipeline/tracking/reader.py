@@ -189,34 +189,33 @@ def _open(path: Path) -> BinaryIO:
 def _batch(block: memoryview, file_no: int, first: int) -> tuple[pa.RecordBatch, int]:
     """A block of whole lines as a batch, and how many lines it had (blank ones included)."""
     octets = np.frombuffer(block, dtype=np.uint8)
-    offsets = _line_offsets(octets)
+    offsets, beyond = _line_ends(octets)
     count = len(offsets) - 1
-    text, renderings = _text(octets, offsets)
+    text, renderings = _text(octets, offsets, np.flatnonzero(beyond))
     numbers = np.arange(first, first + count, dtype=np.int64)
     columns = [pa.array(np.full(count, file_no, dtype=np.int32)), pa.array(numbers), text, renderings]
     batch = pa.RecordBatch.from_arrays(columns, schema=BATCH_SCHEMA)
     return _without_blank(batch, np.diff(offsets)), count
 
 
-def _line_offsets(octets: np.ndarray) -> np.ndarray:
-    """Where each line begins, and the end of the last (int32, lines + 1)."""
+def _line_ends(octets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each line begins, and the end of the last (int32, lines + 1); which lines have octets above ASCII."""
     from zantara_pipeline.tracking.scan import line_ends  # numba, which those who only look for files do not need
 
     return line_ends(octets)
 
 
-def _text(octets: np.ndarray, offsets: np.ndarray) -> tuple[pa.StringArray, pa.StringArray]:
+def _text(octets: np.ndarray, offsets: np.ndarray, suspects: np.ndarray) -> tuple[pa.StringArray, pa.StringArray]:
     """Lines as text, and beside them a readable rendering of each that is not UTF-8 (null for the others).
+
+    suspects : numbers of the lines that have octets above ASCII; no other can be the one.
 
     The text of such a line is not used; its bytes above ASCII are lowered to ASCII in place, so that the rest stays as it is.
     """
     count = len(offsets) - 1
     text = pa.StringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(octets))
-    try:
-        text.validate(full=True)
+    if not len(suspects) or _is_utf8(text if 2 * len(suspects) > count else text.take(pa.array(suspects))):
         return text, pa.nulls(count, pa.string())
-    except pa.ArrowInvalid:  # only lines with a byte above ASCII can be the ones
-        suspects = np.unique(np.searchsorted(offsets, np.flatnonzero(octets > _LAST_ASCII), side="right") - 1)
     renderings: list[str | None] = [None] * count
     for number in suspects.tolist():
         start, end = offsets[number], offsets[number + 1]
@@ -224,6 +223,14 @@ def _text(octets: np.ndarray, offsets: np.ndarray) -> tuple[pa.StringArray, pa.S
         if renderings[number] is not None:
             octets[start:end] = np.minimum(octets[start:end], _LAST_ASCII)
     return text, pa.array(renderings, pa.string())
+
+
+def _is_utf8(text: pa.StringArray) -> bool:
+    try:
+        text.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _without_blank(batch: pa.RecordBatch, lengths: np.ndarray) -> pa.RecordBatch:

@@ -22,10 +22,10 @@ import pyarrow as pa
 from zantara_pipeline.privacy.keyed_hash import Keyring
 from zantara_pipeline.tracking.other_lines import ROW_ID, others_sql
 from zantara_pipeline.tracking.plain_lines import PlainLines
-from zantara_pipeline.tracking.plan import Exemption, TrackingPlan
+from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, Exemption, TrackingPlan
 from zantara_pipeline.tracking.shapes import Reason, Shape, declared_paths, structural_reasons
 from zantara_pipeline.tracking.sql_checks import compile_checks, quote, sql_list
-from zantara_pipeline.tracking.typed_columns import by_event
+from zantara_pipeline.tracking.typed_columns import by_event, typed_column
 from zantara_pipeline.tracking.unclear_users import users_named
 
 REASON_TYPE = "STRUCT(code VARCHAR, path VARCHAR, keyword VARCHAR, expected VARCHAR, actual_type VARCHAR)[]"
@@ -60,10 +60,10 @@ class Rules:
 class Judge:
     """Judges batches of lines of one connection; `load`, `learn`, `judge`, read the temp tables; again.
 
-    Temp tables after `judge`: `parsed` (one row a line: file_no, line_no, stage, the envelope's values, a column
-    for each property in each type declared, ...) and `bad_shapes` (shape_key, reasons; of all batches so far); LINES
-    has the text of each line by row_id. `plain` holds the columns of the lines that were plain; `plain_no` in `parsed` is the
-    row there. Everything of a row is a column of its own, so that a query of one event reads that event's columns only.
+    Temp tables after `judge`: `parsed` (one row a line: file_no, line_no, stage, times, consent: what judging needs) and
+    `bad_shapes` (shape_key, reasons; of all batches so far). By row_id, LINES has the text of each line and `values_of` what
+    is in it: the envelope's values, a column for each property in each type declared, so that a query of one event reads
+    that event's columns only. `plain` holds the columns of the lines that were plain; `plain_no` in `parsed` is the row there.
     """
 
     def __init__(self, con: duckdb.DuckDBPyConnection, rules: Rules) -> None:
@@ -71,7 +71,7 @@ class Judge:
         con.execute(f"CREATE TEMP TABLE bad_shapes (shape_key UBIGINT, reasons {REASON_TYPE})")
         self.forget_users()
         self._plain = PlainLines(rules.plan)
-        self._parse_sql = _parse_sql(rules)
+        self._others_sql, self._parse_sql = _others_sql(rules.plan), _parse_sql(rules)
         self._shapes: dict[int, list[Reason]] = {}
 
     def load(self, lines: pa.Table) -> pa.Array:
@@ -80,8 +80,8 @@ class Judge:
         self.plain = read.plain
         for name, table in (("arrow_lines", lines), ("arrow_plain", read.plain), ("arrow_others", read.others)):
             self.con.register(name, table)
+        self.con.execute(self._others_sql)
         self.con.execute(self._parse_sql)
-        self.con.unregister("arrow_plain")
         self._refuse_lax_json()
         self._name_unclear_users()
         self.con.execute(_NEW_USERS_SQL)
@@ -201,8 +201,32 @@ def _is_strict_json(line: str) -> bool:
     return True
 
 
+OTHER_VALUES = "other_rows"
+"""Temp table: what is in the lines that are not plain."""
+
+
+def values_of(event: str | None = None, *, others_only: bool = False) -> str:
+    """Relation of what is in the lines of a batch, by row_id; of one event, of those that are not plain."""
+    if others_only:
+        return OTHER_VALUES
+    which = "" if event is None else f" WHERE event = {quote(event)}"
+    plain = f"SELECT * REPLACE (event::VARCHAR AS event), {ROW_ID} AS row_id FROM arrow_plain"
+    return f"(FROM ({plain}) {which} UNION ALL BY NAME FROM {OTHER_VALUES} {which})"
+
+
+def _others_sql(plan: TrackingPlan) -> str:
+    return f"CREATE OR REPLACE TEMP TABLE {OTHER_VALUES} AS WITH {others_sql(plan)} FROM others"
+
+
+def _unjudged(plan: TrackingPlan) -> list[str]:
+    """Columns that no verdict needs once values were checked: storing them of every line was a third of this statement."""
+    values = {typed_column(name, event) for event in plan.events.values() for name in event.properties}
+    who = {*ENVELOPE_STRINGS, *CONTEXT_KEYS} - ({*ID_COLUMNS, "country"} if plan.privacy.exemptions else set())
+    return sorted(values | who)
+
+
 def _parse_sql(rules: Rules) -> str:
-    """One table from lines: every declared value, whether values pass, consent, times, the first stages.
+    """One table from lines: whether values pass, consent, times, the first stages.
 
     Plain lines come read (plain_lines.py); the engine reads the others. Consent is read right after parsing. Denied
     wins over granted, wherever it was said.
@@ -212,14 +236,14 @@ def _parse_sql(rules: Rules) -> str:
     granted = " ".join(f"WHEN {quote(p)} THEN event_consent_{p}" for p in purposes)
     return f"""
         CREATE OR REPLACE TEMP TABLE parsed AS
-        WITH {others_sql(plan)}, plain AS (
+        WITH plain AS (
             SELECT * REPLACE (event::VARCHAR AS event), {ROW_ID} AS row_id, false AS lax, true AS is_object, user_id AS uid,
                 false AS consent_unreadable, false AS says_twice, false AS user_unclear, false AS keys_twice,
                 NULL::UBIGINT AS shape_key, true AS ranges_pass, false AS timestamp_wrong, false AS received_at_wrong,
                 stated_received_at IS NULL AS received_at_missing
             FROM arrow_plain
-        ), named AS (FROM plain UNION ALL BY NAME FROM others)
-        SELECT * EXCLUDE (ranges_pass){consents},
+        ), named AS (FROM plain UNION ALL BY NAME FROM {OTHER_VALUES})
+        SELECT * EXCLUDE (ranges_pass, {", ".join(_unjudged(plan))}){consents},
             {_category(plan)} AS category,
             ranges_pass AND {_checks_pass(rules)} AS values_pass,
             coalesce(stated_received_at, occurred_at) AS received_at, {_DAY_OF_RECEIPT} AS received_date,
