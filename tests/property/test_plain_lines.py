@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 
 from zantara_pipeline.tracking import scan
 from zantara_pipeline.tracking.plain_lines import PlainLines, Read, value_column
+from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS
 from zantara_pipeline.tracking.reader import BATCH_SCHEMA, LandedFile, line_tables
-from zantara_pipeline.tracking.verdict import values_of, Judge
+from zantara_pipeline.tracking.verdict import Judge, values_of
 
 SLOW = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 
@@ -54,12 +55,19 @@ def judges() -> tuple[Judge, Judge]:
     return fast, slow
 
 
+VALUES = ", ".join(
+    f'v."{name}"'
+    for name in PlainLines(PLAN).schema.names
+    if name.startswith("p_") or name in (*ENVELOPE_STRINGS, *CONTEXT_KEYS)
+)
+
+
 def verdicts(judge: Judge, lines: pa.Table) -> list[dict[str, Any]]:
     """What is known of each line: everything that a reader of an event's rows sees, and whether its shape is bad."""
     judge.load(lines)
     judge.judge()
     rows = judge.con.sql(
-        "SELECT p.* EXCLUDE (shape_key, lax, plain_no), v.* EXCLUDE (shape_key, lax, plain_no), "
+        f"SELECT p.* EXCLUDE (shape_key, lax, plain_no), {VALUES}, "
         "coalesce(p.shape_key IN (SELECT shape_key FROM bad_shapes), false) AS bad "
         f"FROM parsed p JOIN {values_of()} v USING (row_id) ORDER BY row_id"
     ).to_arrow_table()

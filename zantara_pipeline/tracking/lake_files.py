@@ -85,7 +85,7 @@ class LakeFiles:
     def _engine_parts(self) -> Iterator[_Part]:
         for (event,) in self.con.execute(_ENGINE_EVENTS_SQL, [sorted(self._direct)]).fetchall():
             query = accepted_sql(event, self.rules, self.tokens, others_only=event not in self._direct)
-            rows = _one_batch(self.con.sql(f"{query} ORDER BY received_date, file_no, line_no").to_arrow_table())
+            rows = _one_batch(self.con.sql(f"{query} ORDER BY p.received_date, p.file_no, p.line_no").to_arrow_table())
             for start, end in _runs(rows):
                 day = rows.column("received_date")[start].as_py()
                 yield event, day, rows.slice(start, end - start).drop_columns("received_date")
