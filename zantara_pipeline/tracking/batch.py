@@ -28,7 +28,7 @@ from zantara_pipeline.tracking.plan import CONTEXT_KEYS, Exemption, TrackingPlan
 from zantara_pipeline.tracking.reasons import Failures
 from zantara_pipeline.tracking.sql_checks import quote
 from zantara_pipeline.tracking.typed_columns import typed_column
-from zantara_pipeline.tracking.verdict import LINES, Judge, Rules, values_of
+from zantara_pipeline.tracking.verdict import OTHER_LINES, Judge, Rules, values_of
 
 # Failing lines are explained at the end of a commit; more than these (20 MB or so) before it.
 MOST_HELD = 40_000
@@ -223,5 +223,5 @@ _REASONS_SQL = """
 
 _LINES_SQL = f"""
     SELECT s.source, p.line_no, p.event, rtrim(coalesce(l.rendering, l.line), chr(10) || chr(13)) AS line
-    FROM parsed p JOIN {LINES} l USING (row_id) JOIN sources s USING (file_no) WHERE p.{{which}}
+    FROM parsed p JOIN {OTHER_LINES} l USING (row_id) JOIN sources s USING (file_no) WHERE p.{{which}}
 """

@@ -30,6 +30,7 @@ from zantara_pipeline.tracking.batch import BatchWorker, FileCounts, Outcome
 from zantara_pipeline.tracking.commits import move_in, recover, stage
 from zantara_pipeline.tracking.direct import remember_keys
 from zantara_pipeline.tracking.observed import ObservedConsent
+from zantara_pipeline.tracking.packed_tables import packed, unpacked
 from zantara_pipeline.tracking.reader import (
     LandedFile,
     identify,
@@ -174,7 +175,7 @@ def _ingest_group(
         objections = commit.observed.objections()
         for worker in workers:
             worker.judge.object(objections)
-        for outcome in _outcomes(workers, map(_unpacked, commit.aside), after=commit.batches):
+        for outcome in _outcomes(workers, map(unpacked, commit.aside), after=commit.batches):
             commit.add(outcome)
     with ThreadPoolExecutor(len(workers)) as pool:
         explained = [pool.submit(worker.explain) for worker in workers]
@@ -264,18 +265,6 @@ def _readable(file: LandedFile, result: IngestResult) -> bool:
     return True
 
 
-def _packed(lines: pa.Table) -> pa.Buffer:
-    """Lines put aside, in a sixth of their memory or less."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, lines.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as stream:
-        stream.write_table(lines)
-    return sink.getvalue()
-
-
-def _unpacked(lines: pa.Buffer) -> pa.Table:
-    return pa.ipc.open_stream(lines).read_all()
-
-
 class _Commit:
     """Adds up the batches of one group of files and records them in one transaction."""
 
@@ -309,7 +298,7 @@ class _Commit:
         self.observed.add(outcome.heard)
         self.batches += 1
         if outcome.aside is not None:
-            self.aside.append(_packed(outcome.aside))
+            self.aside.append(packed(outcome.aside))
 
     def latest_receipt(self) -> datetime | None:
         return max((c.max_received_at for c in self.counts if c.max_received_at), default=None)

@@ -33,6 +33,9 @@ from zantara_pipeline.tracking.verdict import Rules, values_of
 # A dictionary pays where a file holds few values; of ids it is built and thrown away (a tenth of the writing).
 _FEW_VALUES = ["plan_version", "source", "consent_basis", *CONTEXT_KEYS]
 
+# Statistics of any other column exclude nothing in a file of one event and day, and cost a fifth of the writing.
+_STATISTICS = ["occurred_at", "received_at"]
+
 _Part = tuple[str, date, pa.RecordBatch]
 
 
@@ -57,7 +60,8 @@ class LakeFiles:
             place.mkdir(parents=True, exist_ok=True)
             rows = pa.Table.from_batches(parts)
             pq.write_table(
-                rows, place / f"{name}-0.parquet", use_dictionary=_FEW_VALUES, store_schema=False, store_decimal_as_integer=True
+                rows, place / f"{name}-0.parquet", use_dictionary=_FEW_VALUES, write_statistics=_STATISTICS,
+                store_schema=False, store_decimal_as_integer=True,
             )  # fmt: skip
 
     def _plain_parts(self, plain: pa.Table, sources: pa.Array) -> Iterator[_Part]:
@@ -122,7 +126,9 @@ def _shared_columns(rows: pa.RecordBatch, judged: pa.RecordBatch, sources: pa.Ar
     return columns | {name: rows.column(name) for name in CONTEXT_KEYS}
 
 
-def _lake_rows(rows: pa.RecordBatch, shared: dict[str, pa.Array], start: int, end: int, event: EventPlan) -> pa.RecordBatch:
+def _lake_rows(
+    rows: pa.RecordBatch, shared: dict[str, pa.Array], start: int, end: int, event: EventPlan
+) -> pa.RecordBatch:
     """Some neighbouring rows of one event as the lake's columns."""
     columns = {name: column.slice(start, end - start) for name, column in shared.items()}
     columns["plan_version"] = pa.repeat(event.version, end - start)

@@ -7,7 +7,7 @@ comes late and belongs inside such a run does not count. So a moment that stands
 ever came; the opposite may be wrong by what was forgotten.
 
 Most people say the same with each of their events. Who goes on granting costs one row a person, whatever the number of
-lines.
+lines: single words are looked at only of those who said both, and are packed until then.
 
 Belongs here: the changes that judged batches make, and saving them with their commit. Does not belong here: when one
 word holds (consent_words.py), what a consent permits (verdict.py), consent over time (dbt, core.consent_history).
@@ -21,31 +21,34 @@ from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from zantara_pipeline.privacy.consent import runs_of, statements_of
 from zantara_pipeline.storage.engine import open_engine
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
 from zantara_pipeline.tracking.consent_words import Heard, microseconds
+from zantara_pipeline.tracking.packed_tables import packed, unpacked
 from zantara_pipeline.tracking.sql_checks import quote
 from zantara_pipeline.tracking.verdict import Rules
 
 
 class ObservedConsent:
-    """Collects over the batches of one commit; the engine's memory is bounded, and what is more goes to its scratch files."""
+    """Collects over the batches of one commit: people in an engine of bounded memory, single words packed (6 bytes each)."""
 
     def __init__(self, home: Home, ledger: Ledger, rules: Rules) -> None:
         self.ledger, self.purposes = ledger, list(rules.plan.purposes)
         self.clock = microseconds(rules.judged_at)
         self.con = open_engine(None, home, threads=1, memory_limit="300MB")
-        self._heard = False
+        self._heard, self._words = False, list[pa.Buffer]()
 
     def close(self) -> None:
         self.con.close()
 
     def add(self, heard: Heard) -> None:
         """What one batch says."""
-        for name, table in (("said", heard.said), ("people", heard.people), ("objections", heard.objections)):
+        self._words.append(packed(_users_numbered(heard.said), "lz4"))
+        for name, table in (("people", heard.people), ("objections", heard.objections)):
             self.con.register("arrow_heard", table)
             how = f"INSERT INTO {name}" if self._heard else f"CREATE TEMP TABLE {name} AS"
             self.con.execute(f"{how} FROM arrow_heard")
@@ -67,9 +70,20 @@ class ObservedConsent:
         self.con.execute(_REST_SQL)
         self._recall("statements", statements_of(self.ledger, self._users("rest")))
         self.con.execute(_POINTS_SQL)
+        self.con.execute(_BOTH_VOICES_SQL)
+        self._unpack_words()
         self.con.execute(_stretches_sql(self.purposes, self._now(latest), self.clock))
         for query in (_KEPT_SQL, _NEW_RUNS_SQL, _CHANGES_SQL):
             self.con.execute(query)
+
+    def _unpack_words(self) -> None:
+        """Temp table `said`: the words of those in `both_voices`."""
+        users = self._users("both_voices").combine_chunks()
+        for number, words in enumerate(self._words):
+            self.con.register("words", _of_users(unpacked(words), users))
+            how = "INSERT INTO said" if number else "CREATE OR REPLACE TEMP TABLE said AS"
+            self.con.execute(f"{how} FROM words")
+            self.con.unregister("words")
 
     def _users(self, relation: str) -> pa.ChunkedArray:
         return self.con.sql(f"SELECT DISTINCT user_id FROM {relation}").to_arrow_table().column(0)
@@ -121,6 +135,18 @@ class ObservedConsent:
             db.executemany(insert, rows)
 
 
+def _users_numbered(said: pa.Table) -> pa.Table:
+    return said.set_column(0, "user_id", said.column("user_id").combine_chunks().dictionary_encode())
+
+
+def _of_users(said: pa.Table, users: pa.Array) -> pa.Table:
+    """The words of some users, from a table whose users are numbered."""
+    column = said.column("user_id").combine_chunks()
+    wanted = pc.is_in(column.dictionary, value_set=users).take(column.indices)
+    found = said.filter(wanted)
+    return found.set_column(0, "user_id", found.column("user_id").cast(pa.string()))
+
+
 def _voices_sql(purposes: Sequence[str]) -> str:
     """One row a person and purpose: what was said of it in the whole commit, in short."""
     voices = " UNION ALL ".join(
@@ -133,7 +159,7 @@ def _voices_sql(purposes: Sequence[str]) -> str:
 
 
 def _stretches_sql(purposes: Sequence[str], now: int, clock: int) -> str:
-    """Everything that is known of those in `rest`, as stretches of one word: runs of the ledger, and what is new.
+    """What is known of those in `rest` of whom anything else was ever said: runs of the ledger, and what is new.
 
     Who said one thing only, now and before, is summed up; of the others every word counts.
     """
@@ -144,18 +170,13 @@ def _stretches_sql(purposes: Sequence[str], now: int, clock: int) -> str:
     )
     return f"""
         CREATE OR REPLACE TEMP TABLE stretches AS
-        WITH both_voices AS (
-            SELECT user_id, purpose FROM rest r
-            WHERE (yes AND no) OR timeless OR EXISTS (
-                FROM runs WHERE runs.user_id = r.user_id AND runs.purpose = r.purpose AND (runs.status = 'denied') <> r.no
-            )
-        ), words AS ({words})
+        WITH words AS ({words})
         SELECT user_id, purpose, denied, CASE WHEN denied THEN since ELSE until END AS since, until,
             denied AND until > since AS hidden, CASE WHEN denied THEN 0 ELSE until - since END AS slack
         FROM words
         UNION ALL
         SELECT user_id, purpose, no, first, last, no AND (lines > 2 OR slack > 0), CASE WHEN no THEN 0 ELSE slack END
-        FROM rest ANTI JOIN both_voices USING (user_id, purpose)
+        FROM rest SEMI JOIN runs USING (user_id, purpose) ANTI JOIN both_voices USING (user_id, purpose)
         UNION ALL
         SELECT user_id, purpose, status = 'denied', since, until, hidden::BOOLEAN, slack
         FROM runs SEMI JOIN rest USING (user_id, purpose)
@@ -189,6 +210,22 @@ _POINTS_SQL = """
     FROM statements SEMI JOIN rest USING (user_id, purpose) WHERE origin = 'event'
 """
 
+# Of whom single words are needed: they said both, or the ledger knows the opposite of them.
+_BOTH_VOICES_SQL = """
+    CREATE OR REPLACE TEMP TABLE both_voices AS
+    SELECT user_id, purpose FROM rest r
+    WHERE (yes AND no) OR timeless OR EXISTS (
+        FROM runs WHERE runs.user_id = r.user_id AND runs.purpose = r.purpose AND (runs.status = 'denied') <> r.no
+    )
+"""
+
+# Who spoke for the first time, and said one thing only: one run, and nothing to weigh.
+_FIRST_WORDS = """
+    SELECT user_id, purpose, no AS denied, first AS since, last AS until, no AND (lines > 2 OR slack > 0) AS hidden,
+        CASE WHEN no THEN 0 ELSE slack END AS slack
+    FROM rest ANTI JOIN both_voices USING (user_id, purpose) ANTI JOIN runs USING (user_id, purpose)
+"""
+
 # Moments at which somebody said something: the ends of each stretch. A grant counts where no denial touches the time in
 # which it may have been said; denials of which only the ends are known, and those that last, touch all between their ends.
 _KEPT_SQL = """
@@ -212,18 +249,22 @@ _KEPT_SQL = """
     FROM marked
 """
 
-_NEW_RUNS_SQL = """
+_NEW_RUNS_SQL = f"""
     CREATE OR REPLACE TEMP TABLE new_runs AS
     SELECT user_id, purpose, bool_and(denied) AS denied, min(moment) AS since, max(moment) AS until,
         bool_and(denied) AND (bool_or(hidden) OR count(DISTINCT moment) > 2) AS hidden, max(slack) AS slack
     FROM kept GROUP BY user_id, purpose, run
+    UNION ALL {_FIRST_WORDS}
 """
 
 # What to add so that the ledger's statements say the same as the moments kept: a grant that stands there and counts no
 # more is denied at its own moment.
-_CHANGES_SQL = """
+_CHANGES_SQL = f"""
     CREATE OR REPLACE TEMP TABLE changes AS
-    WITH turns AS (SELECT user_id, purpose, denied, moment FROM kept WHERE is_change)
+    WITH turns AS (
+        SELECT user_id, purpose, denied, moment FROM kept WHERE is_change
+        UNION ALL SELECT user_id, purpose, denied, since FROM ({_FIRST_WORDS})
+    )
     (FROM turns EXCEPT SELECT user_id, purpose, denied, moment FROM points)
     UNION
     SELECT p.user_id, p.purpose, true, p.moment

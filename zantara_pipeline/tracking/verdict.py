@@ -39,6 +39,8 @@ ID_COLUMNS = ("anonymous_id", "device_id")
 _NO_CATEGORY = ""  # no purpose has this name, so nobody can grant it
 LINES = f"(SELECT {ROW_ID} AS row_id, line, rendering FROM arrow_lines)"
 """Subquery: the text of every line of the batch being judged (reader.BATCH_SCHEMA)."""
+OTHER_LINES = f"(SELECT {ROW_ID} AS row_id, line, rendering FROM arrow_others)"
+"""Subquery: of the few that are not plain, among which are all that have a shape_key, or are no events."""
 
 
 @dataclass(frozen=True)
@@ -89,16 +91,16 @@ class Judge:
         return self.con.sql("SELECT user_id FROM new_users").to_arrow_table().column(0)
 
     def _refuse_lax_json(self) -> None:
-        suspects = self.con.execute(f"SELECT row_id, line FROM parsed JOIN {LINES} USING (row_id) WHERE lax").fetchall()
+        suspects = self.con.execute(
+            f"SELECT row_id, line FROM parsed JOIN {OTHER_LINES} USING (row_id) WHERE lax"
+        ).fetchall()
         wrong = [row_id for row_id, line in suspects if not _is_strict_json(line)]
         if wrong:
             self.con.execute("UPDATE parsed SET stage = 'unparsable' WHERE row_id IN (SELECT unnest(?))", [wrong])
 
     def _name_unclear_users(self) -> None:
         """Temp table `unclear_users`: whom a line may be about whose user_id is not one text (few lines, or a broken feed)."""
-        query = (
-            f"SELECT row_id, line FROM parsed JOIN {LINES} USING (row_id) WHERE user_unclear AND stage <> 'unparsable'"
-        )
+        query = f"SELECT row_id, line FROM parsed JOIN {OTHER_LINES} USING (row_id) WHERE user_unclear AND stage <> 'unparsable'"
         named = [(row_id, user) for row_id, line in self.con.execute(query).fetchall() for user in users_named(line)]
         rows = {"row_id": [row_id for row_id, _ in named], "user_id": [user for _, user in named]}
         schema = pa.schema([("row_id", pa.int64()), ("user_id", pa.string())])
@@ -178,7 +180,7 @@ class Judge:
             paths = sql_list(declared_paths(self.rules.plan))
             samples = self.con.execute(
                 f"SELECT shape_key, event, json_type(line, {paths}), len(json_keys(line)), len(json_keys(line, '$.properties')) "
-                f"FROM parsed JOIN {LINES} USING (row_id) WHERE row_id IN (SELECT unnest(?))", [new],
+                f"FROM parsed JOIN {OTHER_LINES} USING (row_id) WHERE row_id IN (SELECT unnest(?))", [new],
             ).fetchall()  # fmt: skip
             for key, *shape in samples:
                 self._shapes[key] = structural_reasons(Shape(*shape), self.rules.plan)
@@ -308,7 +310,7 @@ def _two_consents_sql(plan: TrackingPlan) -> str:
     unsaid = "".join(f", says_{p} = false, event_consent_{p} = false" for p in plan.purposes)
     return f"""
         UPDATE parsed SET stage = 'suppressed', consent_unreadable = true{unsaid}
-        FROM {LINES} AS lines
+        FROM {OTHER_LINES} AS lines
         WHERE lines.row_id = parsed.row_id AND stage = 'accepted' AND shape_key IN (SELECT shape_key FROM bad_shapes)
             AND CASE WHEN is_object THEN len(list_filter(json_keys(line), lambda k: k = 'consent')) > 1 END
     """
