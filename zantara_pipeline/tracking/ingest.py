@@ -43,7 +43,7 @@ from zantara_pipeline.tracking.reader import (
 from zantara_pipeline.tracking.verdict import Rules
 
 # A batch is judged in memory, one per worker at a time; more than four workers would not stay under 1 GB.
-BATCH_BYTES = 40 * 2**20
+BATCH_BYTES = 32 * 2**20
 WORKER_MEMORY = "300MB"
 MOST_WORKERS = 4
 COMMIT_BYTES = 512 * 2**20
@@ -177,6 +177,8 @@ def _ingest_group(
             worker.judge.object(objections)
         for outcome in _outcomes(workers, map(unpacked, commit.aside), after=commit.batches):
             commit.add(outcome)
+    for worker in workers:
+        worker.judge.forget_batch()  # what follows needs as much again (100 MB at four million lines)
     with ThreadPoolExecutor(len(workers)) as pool:
         explained = [pool.submit(worker.explain) for worker in workers]
         commit.observed.settle(commit.latest_receipt())

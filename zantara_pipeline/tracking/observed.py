@@ -34,7 +34,7 @@ from zantara_pipeline.tracking.verdict import Rules
 
 
 class ObservedConsent:
-    """Collects over the batches of one commit: people in an engine of bounded memory, single words packed (6 bytes each)."""
+    """Collects over the batches of one commit: people in an engine of bounded memory, single words packed."""
 
     def __init__(self, home: Home, ledger: Ledger, rules: Rules) -> None:
         self.ledger, self.purposes = ledger, list(rules.plan.purposes)
@@ -47,7 +47,7 @@ class ObservedConsent:
 
     def add(self, heard: Heard) -> None:
         """What one batch says."""
-        self._words.append(packed(_users_numbered(heard.said), "lz4"))
+        self._words.append(_packed_words(heard.said))
         for name, table in (("people", heard.people), ("objections", heard.objections)):
             self.con.register("arrow_heard", table)
             how = f"INSERT INTO {name}" if self._heard else f"CREATE TEMP TABLE {name} AS"
@@ -80,7 +80,7 @@ class ObservedConsent:
         """Temp table `said`: the words of those in `both_voices`."""
         users = self._users("both_voices").combine_chunks()
         for number, words in enumerate(self._words):
-            self.con.register("words", _of_users(unpacked(words), users))
+            self.con.register("words", _words_of(words, users))
             how = "INSERT INTO said" if number else "CREATE OR REPLACE TEMP TABLE said AS"
             self.con.execute(f"{how} FROM words")
             self.con.unregister("words")
@@ -135,16 +135,20 @@ class ObservedConsent:
             db.executemany(insert, rows)
 
 
-def _users_numbered(said: pa.Table) -> pa.Table:
-    return said.set_column(0, "user_id", said.column("user_id").combine_chunks().dictionary_encode())
+def _packed_words(said: pa.Table) -> pa.Buffer:
+    """Words with numbers for users and spans for ends: most spans are nothing."""
+    users = said.column("user_id").combine_chunks().dictionary_encode()
+    spans = pc.subtract(said.column("until"), pc.fill_null(said.column("since"), 0))
+    return packed(said.set_column(0, "user_id", users).set_column(2, "until", spans))
 
 
-def _of_users(said: pa.Table, users: pa.Array) -> pa.Table:
-    """The words of some users, from a table whose users are numbered."""
+def _words_of(words: pa.Buffer, users: pa.Array) -> pa.Table:
+    """What some users said."""
+    said = unpacked(words)
     column = said.column("user_id").combine_chunks()
-    wanted = pc.is_in(column.dictionary, value_set=users).take(column.indices)
-    found = said.filter(wanted)
-    return found.set_column(0, "user_id", found.column("user_id").cast(pa.string()))
+    said = said.filter(pc.is_in(column.dictionary, value_set=users).take(column.indices))
+    until = pc.add(said.column("until"), pc.fill_null(said.column("since"), 0))
+    return said.set_column(0, "user_id", said.column("user_id").cast(pa.string())).set_column(2, "until", until)
 
 
 def _voices_sql(purposes: Sequence[str]) -> str:

@@ -210,9 +210,12 @@ def _find(slots, entries, known, octets, start, end, level):  # type: ignore[no-
     slot = _slot(_hash(octets, start, end, level))
     while slots[slot] >= 0:
         k = slots[slot]
-        if entries[k, 2] == level and entries[k, 1] == end - start:
-            if _same(octets, start, known, entries[k, 0], end - start):
-                return k
+        if (
+            entries[k, 2] == level
+            and entries[k, 1] == end - start
+            and _same(octets, start, known, entries[k, 0], end - start)
+        ):
+            return k
         slot = (slot + 1) & (_SLOTS - 1)
     return np.int32(-1)
 

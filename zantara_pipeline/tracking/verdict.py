@@ -73,6 +73,7 @@ class Judge:
         con.execute(f"CREATE TEMP TABLE bad_shapes (shape_key UBIGINT, reasons {REASON_TYPE})")
         self.forget_users()
         self._plain = PlainLines(rules.plan)
+        self.plain = self._plain.schema.empty_table()
         self._others_sql, self._parse_sql = _others_sql(rules.plan), _parse_sql(rules)
         self._shapes: dict[int, list[Reason]] = {}
 
@@ -116,6 +117,14 @@ class Judge:
             "(user_id VARCHAR, purpose VARCHAR, status VARCHAR, effective_from TIMESTAMPTZ, origin VARCHAR)"
         )
         self.con.execute("CREATE OR REPLACE TEMP TABLE objections (kind VARCHAR, id VARCHAR, purpose VARCHAR)")
+
+    def forget_batch(self) -> None:
+        """Give back the memory of the batch that was judged last; `failing` lines are kept elsewhere (reasons.py)."""
+        self.plain = self.plain.slice(0, 0)
+        for name in ("arrow_lines", "arrow_plain", "arrow_others"):
+            self.con.unregister(name)
+        for name in ("parsed", OTHER_VALUES):
+            self.con.execute(f"DROP TABLE IF EXISTS {name}")
 
     def learn(self, statements: pa.Table) -> None:
         """Add consent statements (privacy.consent.STATEMENT_SCHEMA) to those that the next batches are judged by."""
