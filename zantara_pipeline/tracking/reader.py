@@ -128,14 +128,23 @@ def refuse_long_lines(file: LandedFile) -> None:
     """
     if file.bytes <= MOST_BLOCK_BYTES:
         return
-    held, line_no = 0, 1
+    held = 0
     with file.path.open("rb") as handle:
         while piece := handle.read(CHUNK_BYTES):
             if held + len(piece) > MOST_BLOCK_BYTES:
-                raise _too_long(file, line_no)
+                raise _too_long(file, _line_at(file.path, handle.tell() - len(piece) - held))
             cut = piece.rfind(b"\n") + 1
             held = len(piece) - cut if cut else held + len(piece)
-            line_no += piece.count(b"\n")
+
+
+def _line_at(path: Path, position: int) -> int:
+    """Number of the line that begins there."""
+    newlines = 0
+    with path.open("rb") as handle:
+        while position > 0 and (piece := handle.read(min(CHUNK_BYTES, position))):
+            newlines += piece.count(b"\n")
+            position -= len(piece)
+    return newlines + 1
 
 
 def _blocks(source: Any) -> Iterator[memoryview]:
