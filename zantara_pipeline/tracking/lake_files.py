@@ -18,6 +18,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from zantara_pipeline.errors import InputError
@@ -31,6 +32,8 @@ from zantara_pipeline.tracking.verdict import Rules
 
 # A dictionary pays where a file holds few values; of ids it is built and thrown away (a tenth of the writing).
 _FEW_VALUES = ["plan_version", "source", "consent_basis", *CONTEXT_KEYS]
+
+_LONG_BYTES = 2**20
 
 _Part = tuple[str, date, pa.RecordBatch]
 
@@ -56,7 +59,8 @@ class LakeFiles:
             place.mkdir(parents=True, exist_ok=True)
             rows = pa.Table.from_batches(parts)
             pq.write_table(
-                rows, place / f"{name}-0.parquet", use_dictionary=_FEW_VALUES, store_schema=False, store_decimal_as_integer=True
+                rows, place / f"{name}-0.parquet", use_dictionary=_FEW_VALUES, write_statistics=_with_statistics(rows),
+                store_schema=False, store_decimal_as_integer=True,
             )  # fmt: skip
 
     def _plain_parts(self, plain: pa.Table, sources: pa.Array) -> Iterator[_Part]:
@@ -84,6 +88,14 @@ class LakeFiles:
             for start, end in _runs(rows):
                 day = rows.column("received_date")[start].as_py()
                 yield event, day, rows.slice(start, end - start).drop_columns("received_date")
+
+
+def _with_statistics(rows: pa.Table) -> list[str]:
+    """Columns whose smallest and largest value go into a file. Those of a long text would be copied four times and left out."""
+    return [
+        name for name in rows.column_names
+        if rows.column(name).nbytes < _LONG_BYTES or pc.max(pc.binary_length(rows.column(name))).as_py() < _LONG_BYTES
+    ]  # fmt: skip
 
 
 def _one_batch(table: pa.Table) -> pa.RecordBatch:

@@ -15,25 +15,32 @@ import pyarrow as pa
 
 from zantara_pipeline.tracking.direct import has_direct
 from zantara_pipeline.tracking.key_names import shown_event_sql, shown_keys_sql
+from zantara_pipeline.tracking.large_lines import whole_text
 from zantara_pipeline.tracking.other_lines import ROW_ID
 from zantara_pipeline.tracking.payloads import Payloads
 from zantara_pipeline.tracking.plan import EventPlan, TrackingPlan
 from zantara_pipeline.tracking.shapes import ENVELOPE, declared_paths
 from zantara_pipeline.tracking.sql_checks import FAILED_BEFORE, compile_checks, quote, sql_list
 from zantara_pipeline.tracking.typed_columns import range_rules, typed_value
-from zantara_pipeline.tracking.verdict import LINES, REASON_TYPE, Rules, reason_sql, time_rules
+from zantara_pipeline.tracking.verdict import LINES, REASON_TYPE, TEXTS, Rules, reason_sql, time_rules
+
+_USUAL_BYTES = 500
 
 
 class Failures:
     """Holds failing lines of a judge's batches on its connection, and explains them.
 
-    Temp tables: `failing` (held lines) and, after `explain`, `quarantined` (the quarantine's columns and file_no).
+    held : how many; a long one counts for as many as have its bytes.
+
+    Temp tables: `failing` (held lines, the large ones short), `failing_large` (those as they came, and their long texts) and,
+    after `explain`, `quarantined` (the quarantine's columns and file_no).
     """
 
     def __init__(self, con: duckdb.DuckDBPyConnection, rules: Rules) -> None:
         self.con, self.rules = con, rules
         self.held = 0
         con.execute(_EMPTY_SQL)
+        con.execute("CREATE TEMP TABLE failing_large (row_id BIGINT, long MAP(VARCHAR, VARCHAR), came VARCHAR)")
         con.execute(
             f"CREATE TEMP TABLE earlier_attempts (row_id BIGINT, attempts INTEGER, payload_raw VARCHAR, reasons {REASON_TYPE})"
         )
@@ -49,7 +56,8 @@ class Failures:
     def hold(self) -> None:
         """Keep the quarantined lines of the batch just judged."""
         self.con.execute(_HOLD_SQL)
-        self.held = self.con.execute("SELECT count(*) FROM failing").fetchall()[0][0]
+        self.con.execute(_HOLD_LARGE_SQL)
+        self.held = self.con.execute(_HELD_SQL).fetchall()[0][0]
 
     def explain(self) -> None:
         """Make `quarantined` from the held lines, and hold none of them any more."""
@@ -65,8 +73,8 @@ class Failures:
         self.con.execute(f"CREATE OR REPLACE TEMP TABLE quarantined AS {_quarantined_sql(plan)}")
         if has_direct(plan):
             self._without_identifiers()
-        self.con.execute("DELETE FROM failing")
-        self.con.execute("DELETE FROM earlier_attempts")
+        for table in ("failing", "failing_large", "earlier_attempts"):
+            self.con.execute(f"DELETE FROM {table}")
         self.held = 0
 
     def _without_identifiers(self) -> None:
@@ -92,7 +100,9 @@ class Failures:
 def _value_reasons_sql(event: EventPlan, stored: bool) -> str:
     """Reasons of one event's rows whose values fail; the few rows are read again from their lines."""
     texts = json.dumps({"properties": dict.fromkeys(event.properties, "VARCHAR")})
-    typed = "".join(", " + typed_value(f't."{name}"', event, name) + f' AS "{name}"' for name in event.properties)
+    typed = "".join(
+        ", " + typed_value(whole_text("large", f't."{name}"'), event, name) + f' AS "{name}"' for name in event.properties
+    )
     found = ", ".join(
         f"CASE WHEN NOT coalesce({rule.passes}, true) THEN "
         f"{reason_sql(rule.code, rule.path, rule.keyword, rule.expected, _json_type(event, rule.path))} END"
@@ -102,7 +112,7 @@ def _value_reasons_sql(event: EventPlan, stored: bool) -> str:
         WITH texts AS (
             SELECT row_id, json_transform(line, '{texts}').properties AS t FROM failing
             WHERE event = {quote(event.event)} AND NOT values_pass
-        ), typed AS (SELECT row_id, t{typed} FROM texts)
+        ), typed AS (SELECT row_id, t{typed} FROM texts LEFT JOIN failing_large AS large USING (row_id))
         SELECT row_id, list_filter([{found}]::{REASON_TYPE}, lambda r: r IS NOT NULL) FROM typed
     """
 
@@ -170,7 +180,16 @@ _HOLD_SQL = f"""
     INSERT INTO failing
     SELECT p.row_id, p.file_no, p.line_no, l.line, p.event, p.event_id, p.shape_key, p.values_pass, p.occurred_at,
         p.received_at, p.stated_received_at, p.timestamp_wrong, p.received_at_wrong, p.exempt
-    FROM parsed p JOIN {LINES} l USING (row_id) WHERE p.stage = 'quarantined'
+    FROM parsed p JOIN {TEXTS} l USING (row_id) WHERE p.stage = 'quarantined'
+"""
+_HOLD_LARGE_SQL = f"""
+    INSERT INTO failing_large
+    SELECT row_id, long, line FROM arrow_beside JOIN {LINES} USING (row_id) SEMI JOIN failing USING (row_id)
+"""
+_HELD_SQL = f"""
+    SELECT greatest(count(*), (coalesce(sum(strlen(line)), 0) + (
+        SELECT coalesce(sum(strlen(came)), 0) FROM failing_large)) // {_USUAL_BYTES})
+    FROM failing
 """
 
 # A value that failed and was hashed then keeps the reasons that it had; the engine can only say that it failed. (What a fix
@@ -205,11 +224,12 @@ _QUARANTINE_SQL = f"""
         SELECT f.row_id, {{reasons}}::{REASON_TYPE} AS reasons, {{name}} AS event
         FROM failed f JOIN unknown_keys u USING (row_id) JOIN failing p USING (row_id)
     )
-    SELECT p.event_id, n.event, CASE WHEN NOT p.exempt THEN coalesce(a.payload_raw, rtrim(p.line, chr(10) || chr(13))) END AS payload_raw,
+    SELECT p.event_id, n.event, CASE WHEN NOT p.exempt THEN coalesce(a.payload_raw, rtrim(coalesce(large.came, p.line), chr(10) || chr(13))) END AS payload_raw,
         CASE WHEN p.exempt THEN {{shape}} END AS shape, s.source, p.file_no, p.line_no,
         {{versions}} AS plan_version, n.reasons,
         md5(coalesce(n.event, '') || list_aggregate(list_sort(list_transform(n.reasons, lambda r: r.code || r.path)), 'string_agg', ' ')) AS fingerprint,
         coalesce(p.received_at, p.stated_received_at) AS first_seen, coalesce(a.attempts, 0)::INTEGER + 1 AS attempts, 'open' AS status,
         coalesce(p.received_at::DATE, p.stated_received_at::DATE, DATE '1970-01-01') AS received_date
     FROM failing p JOIN named n USING (row_id) JOIN sources s USING (file_no) LEFT JOIN earlier_attempts a USING (row_id)
+        LEFT JOIN failing_large large USING (row_id)
 """

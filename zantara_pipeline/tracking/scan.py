@@ -109,7 +109,7 @@ def names_table(names: list[tuple[int, str, int]]) -> Names:
     return Names(_filled(entries, octets), entries, octets)
 
 
-def _compiled(function: Any) -> Any:
+def compiled(function: Any) -> Any:
     return njit(nogil=True, boundscheck=False)(function)
 
 
@@ -121,10 +121,10 @@ def _kept(function: Any) -> Any:
     try:
         return njit(cache=True, nogil=True, boundscheck=False)(function)
     except RuntimeError:  # numba found no place to keep it
-        return _compiled(function)
+        return compiled(function)
 
 
-@_compiled
+@compiled
 def _hash(octets, start, end, level):  # type: ignore[no-untyped-def]
     """FNV-1a, begun with the level."""
     h = np.int64(-3750763034362895579) ^ np.int64(level)
@@ -133,7 +133,7 @@ def _hash(octets, start, end, level):  # type: ignore[no-untyped-def]
     return h
 
 
-@_compiled
+@compiled
 def _slot(h):  # type: ignore[no-untyped-def]
     return (h ^ (h >> 29)) & (_SLOTS - 1)
 
@@ -150,7 +150,7 @@ def _filled(entries, octets):  # type: ignore[no-untyped-def]
     return slots
 
 
-@_compiled
+@compiled
 def _find(slots, entries, known, octets, start, end, level):  # type: ignore[no-untyped-def]
     """Row of the name octets[start:end] at a level, -1 where nobody declared it."""
     slot = _slot(_hash(octets, start, end, level))
@@ -169,7 +169,7 @@ def _find(slots, entries, known, octets, start, end, level):  # type: ignore[no-
     return np.int32(-1)
 
 
-@_compiled
+@compiled
 def _stands(entries, known, k, octets, start, end, level):  # type: ignore[no-untyped-def]
     """Whether name k of a level, and then a quote, stands at `start`."""
     if k < 0 or entries[k, 2] != level or start + entries[k, 1] >= end or octets[start + entries[k, 1]] != 34:
@@ -181,14 +181,14 @@ def _stands(entries, known, k, octets, start, end, level):  # type: ignore[no-un
     return True
 
 
-@_compiled
-def _past_blanks(octets, p, end):  # type: ignore[no-untyped-def]
+@compiled
+def past_blanks(octets, p, end):  # type: ignore[no-untyped-def]
     while p < end and (octets[p] == 32 or octets[p] == 9 or octets[p] == 13 or octets[p] == 10):
         p += 1
     return p
 
 
-@_compiled
+@compiled
 def _string_end(octets, p, end):  # type: ignore[no-untyped-def]
     """Position of the closing quote of a string whose text begins at p; -1 if it has escapes or does not end."""
     while p < end:
@@ -201,15 +201,15 @@ def _string_end(octets, p, end):  # type: ignore[no-untyped-def]
     return -1
 
 
-@_compiled
+@compiled
 def _digits_end(octets, p, end):  # type: ignore[no-untyped-def]
     while p < end and 48 <= octets[p] <= 57:
         p += 1
     return p
 
 
-@_compiled
-def _number_end(octets, p, end):  # type: ignore[no-untyped-def]
+@compiled
+def number_end(octets, p, end):  # type: ignore[no-untyped-def]
     """Where a JSON number at p ends, where its whole part ends, and whether it has an exponent; -1 if it is none."""
     if octets[p] == 45:
         p += 1
@@ -233,8 +233,8 @@ def _number_end(octets, p, end):  # type: ignore[no-untyped-def]
     return p, whole, exponent
 
 
-@_compiled
-def _word(octets, p, end):  # type: ignore[no-untyped-def]
+@compiled
+def word(octets, p, end):  # type: ignore[no-untyped-def]
     """true, false or null at p: its type and its length, length 0 if it is none of them."""
     c = octets[p]
     if c == 116 and p + 4 <= end and octets[p + 1] == 114 and octets[p + 2] == 117 and octets[p + 3] == 101:
@@ -249,7 +249,7 @@ def _word(octets, p, end):  # type: ignore[no-untyped-def]
     return NULL, 0
 
 
-@_compiled
+@compiled
 def _value_after_key(octets, p, end):  # type: ignore[no-untyped-def]
     """Where the value of the member whose key begins at p stands; -1 if the key is not plain."""
     if octets[p] != 34:
@@ -257,14 +257,14 @@ def _value_after_key(octets, p, end):  # type: ignore[no-untyped-def]
     p = _string_end(octets, p + 1, end)
     if p < 0:
         return -1
-    p = _past_blanks(octets, p + 1, end)
+    p = past_blanks(octets, p + 1, end)
     if p >= end or octets[p] != 58:
         return -1
-    p = _past_blanks(octets, p + 1, end)
+    p = past_blanks(octets, p + 1, end)
     return p if p < end else -1
 
 
-@_compiled
+@compiled
 def _scalar_end(octets, p, end):  # type: ignore[no-untyped-def]
     """Where a string, number or word at p ends; -1 if it is none or not plain."""
     c = octets[p]
@@ -272,12 +272,12 @@ def _scalar_end(octets, p, end):  # type: ignore[no-untyped-def]
         close = _string_end(octets, p + 1, end)
         return close + 1 if close >= 0 else -1
     if c == 45 or 48 <= c <= 57:
-        return _number_end(octets, p, end)[0]
-    length = _word(octets, p, end)[1]
+        return number_end(octets, p, end)[0]
+    length = word(octets, p, end)[1]
     return p + length if length > 0 else -1
 
 
-@_compiled
+@compiled
 def _nested_end(octets, p, end):  # type: ignore[no-untyped-def]
     """Where a plain object or array at p ends; -1 if it is not plain or nested too deep to be sure."""
     objects, depth = np.int64(0), 0  # a bit per depth: is it an object
@@ -295,7 +295,7 @@ def _nested_end(octets, p, end):  # type: ignore[no-untyped-def]
             if p < 0:
                 return -1
         while True:  # after a value, or after an opening
-            p = _past_blanks(octets, p, end)
+            p = past_blanks(octets, p, end)
             if p >= end:
                 return -1
             in_object = (objects >> depth) & 1 == 1
@@ -309,7 +309,7 @@ def _nested_end(octets, p, end):  # type: ignore[no-untyped-def]
             if not opened:
                 if octets[p] != 44:
                     return -1
-                p = _past_blanks(octets, p + 1, end)
+                p = past_blanks(octets, p + 1, end)
                 if p >= end:
                     return -1
             if in_object:
@@ -319,14 +319,14 @@ def _nested_end(octets, p, end):  # type: ignore[no-untyped-def]
             break
 
 
-@_compiled
+@compiled
 def _two(octets, p):  # type: ignore[no-untyped-def]
     """The number of two digits at p; -1 if they are none."""
     a, b = octets[p] - 48, octets[p + 1] - 48
     return a * 10 + b if 0 <= a <= 9 and 0 <= b <= 9 else -1
 
 
-@_compiled
+@compiled
 def _days(year, month, day):  # type: ignore[no-untyped-def]
     """Days since 1970-01-01 in the proleptic Gregorian calendar (years begun in March, so that leap days come last)."""
     y = year - 1 if month <= 2 else year
@@ -336,14 +336,14 @@ def _days(year, month, day):  # type: ignore[no-untyped-def]
     return era * 146097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719468
 
 
-@_compiled
+@compiled
 def _month_length(year, month):  # type: ignore[no-untyped-def]
     if month == 2:
         return 29 if (year % 4 == 0 and year % 100 != 0) or year % 400 == 0 else 28
     return 30 if month == 4 or month == 6 or month == 9 or month == 11 else 31
 
 
-@_compiled
+@compiled
 def _time(octets, start, length):  # type: ignore[no-untyped-def]
     """Microseconds since 1970 of YYYY-MM-DDTHH:MM:SS[.f{1,6}](Z|+HH:MM|-HH:MM), and whether it is one.
 
@@ -386,7 +386,7 @@ def _time(octets, start, length):  # type: ignore[no-untyped-def]
     return np.int64(_days(year, month, day)) * _MICROSECONDS_A_DAY + seconds * 1_000_000 + micros, True
 
 
-@_compiled
+@compiled
 def _put_number(octets, p, end, whole, path, line, targets, values, there, numbers, has_number):  # type: ignore[no-untyped-def]
     """Keep a number without exponent in every column of its path; False where that is not exact beyond doubt.
 
@@ -426,7 +426,7 @@ def _put_number(octets, p, end, whole, path, line, targets, values, there, numbe
     return True
 
 
-@_compiled
+@compiled
 def _shape_number(known, hashes, slots, count, types):  # type: ignore[no-untyped-def]
     """Number of a shape, a new one if it was not met before; -1 if there is no room for it."""
     h = np.int64(-3750763034362895579)
@@ -455,7 +455,7 @@ def _shape_number(known, hashes, slots, count, types):  # type: ignore[no-untype
     return number
 
 
-@_compiled
+@compiled
 def _read_line(  # type: ignore[no-untyped-def]
     octets, p, end, line, slots, entries, known, followers, targets, types, starts, lengths, values, there, numbers,
     has_number,
@@ -470,7 +470,7 @@ def _read_line(  # type: ignore[no-untyped-def]
     p += 1
     level, opened, unknown_purposes, last = TOP, True, 0, followers.shape[0] - 1
     while True:  # at a key, or at the end of an empty object
-        p = _past_blanks(octets, p, end)
+        p = past_blanks(octets, p, end)
         if p >= end:
             return False
         if not (opened and octets[p] == 125):
@@ -489,10 +489,10 @@ def _read_line(  # type: ignore[no-untyped-def]
             if k >= 0:
                 last = k
             path = entries[k, 3] if k >= 0 else np.int32(-1)
-            p = _past_blanks(octets, close + 1, end)
+            p = past_blanks(octets, close + 1, end)
             if p >= end or octets[p] != 58:
                 return False
-            p = _past_blanks(octets, p + 1, end)
+            p = past_blanks(octets, p + 1, end)
             if p >= end:
                 return False
             if path >= 0:
@@ -526,7 +526,7 @@ def _read_line(  # type: ignore[no-untyped-def]
                         there[column, line] = True
                 p += 1
             elif c == 45 or 48 <= c <= 57:
-                p, whole, exponent = _number_end(octets, p, end)
+                p, whole, exponent = number_end(octets, p, end)
                 if p < 0:
                     return False
                 if path >= 0:
@@ -547,7 +547,7 @@ def _read_line(  # type: ignore[no-untyped-def]
                 if p < 0:
                     return False
             else:
-                kind, length = _word(octets, p, end)
+                kind, length = word(octets, p, end)
                 if length == 0:
                     return False
                 p += length
@@ -557,16 +557,16 @@ def _read_line(  # type: ignore[no-untyped-def]
                     if column >= 0 and kind == BOOLEAN:
                         values[column, line] = length == 4
                         there[column, line] = True
-            p = _past_blanks(octets, p, end)
+            p = past_blanks(octets, p, end)
             if p >= end:
                 return False
         opened = False
         while octets[p] == 125:
             p += 1
             if level == TOP:
-                return _past_blanks(octets, p, end) == end
+                return past_blanks(octets, p, end) == end
             level = TOP
-            p = _past_blanks(octets, p, end)
+            p = past_blanks(octets, p, end)
             if p >= end:
                 return False
         if octets[p] != 44:

@@ -11,6 +11,7 @@ failed (reasons.py), reading lines (plain_lines.py, other_lines.py), the rules t
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,12 +21,13 @@ import duckdb
 import pyarrow as pa
 
 from zantara_pipeline.privacy.keyed_hash import Keyring
+from zantara_pipeline.tracking.large_lines import LargeLines, only, whole_text
 from zantara_pipeline.tracking.other_lines import ROW_ID, others_sql
 from zantara_pipeline.tracking.plain_lines import PlainLines
-from zantara_pipeline.tracking.plan import Exemption, TrackingPlan
+from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, Exemption, TrackingPlan
 from zantara_pipeline.tracking.shapes import Reason, Shape, declared_paths, structural_reasons
 from zantara_pipeline.tracking.sql_checks import compile_checks, quote, sql_list
-from zantara_pipeline.tracking.typed_columns import by_event
+from zantara_pipeline.tracking.typed_columns import by_event, typed_column
 from zantara_pipeline.tracking.unclear_users import users_named
 
 REASON_TYPE = "STRUCT(code VARCHAR, path VARCHAR, keyword VARCHAR, expected VARCHAR, actual_type VARCHAR)[]"
@@ -36,9 +38,14 @@ _LATENESS = "(epoch_us(stated_received_at) - epoch_us(occurred_at))"
 _DAY_OF_RECEIPT = f"DATE '1970-01-01' + CAST(floor(epoch_us(received_at) / {24 * _HOUR}) AS INTEGER)"
 ID_COLUMNS = ("anonymous_id", "device_id")
 """Ids beside the user's under which somebody may deny."""
+# Whom a line may be about whose user_id is too long to be looked through: of anybody, somebody denied.
+ANYBODY = f"(anybody {secrets.token_hex(8)})"
 _NO_CATEGORY = ""  # no purpose has this name, so nobody can grant it
 LINES = f"(SELECT {ROW_ID} AS row_id, line, rendering FROM arrow_lines)"
-"""Subquery: the text of every line of the batch being judged (reader.BATCH_SCHEMA)."""
+"""Subquery: every line of the batch being judged as it came (reader.BATCH_SCHEMA)."""
+TEXTS = f"(SELECT {ROW_ID} AS row_id, line FROM arrow_texts)"
+"""Subquery: what the JSON functions may read of the batch: the lines that are not plain, after `judge` those too that are and
+failed. Large lines are short there (large_lines.py)."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,7 @@ class Judge:
 
     Temp tables after `judge`: `parsed` (one row a line: file_no, line_no, stage, the envelope's values, a column
     for each property in each type declared, ...) and `bad_shapes` (shape_key, reasons; of all batches so far); LINES
-    has the text of each line by row_id. `plain` holds the columns of the lines that were plain; `plain_no` in `parsed` is the
+    and TEXTS have each line by row_id. `plain` holds the columns of the lines that were plain; `plain_no` in `parsed` is the
     row there. Everything of a row is a column of its own, so that a query of one event reads that event's columns only.
     """
 
@@ -70,17 +77,18 @@ class Judge:
         self.con, self.rules = con, rules
         con.execute(f"CREATE TEMP TABLE bad_shapes (shape_key UBIGINT, reasons {REASON_TYPE})")
         self.forget_users()
-        self._plain = PlainLines(rules.plan)
-        self._parse_sql = _parse_sql(rules)
+        self._plain, self._large = PlainLines(rules.plan), LargeLines(rules.plan)
+        self._parse_sql, self._parse_large_sql = _parse_sql(rules), _parse_sql(rules, large=True)
         self._shapes: dict[int, list[Reason]] = {}
 
     def load(self, lines: pa.Table) -> pa.Array:
         """Parse a batch (reader.BATCH_SCHEMA); returns the user ids whose consent statements were not asked for yet."""
         read = self._plain.read(lines)
-        self.plain = read.plain
-        for name, table in (("arrow_lines", lines), ("arrow_plain", read.plain), ("arrow_others", read.others)):
-            self.con.register(name, table)
-        self.con.execute(self._parse_sql)
+        self.plain, self._lines, self._texts = read.plain, lines, self._large.shortened(read.others)
+        for name, table in (("lines", lines), ("plain", read.plain), ("others", self._texts.lines)):
+            self.con.register(f"arrow_{name}", table)
+        self._register_texts()
+        self.con.execute(self._parse_large_sql if self._texts.beside.num_rows else self._parse_sql)
         self.con.unregister("arrow_plain")
         self._refuse_lax_json()
         self._name_unclear_users()
@@ -88,8 +96,12 @@ class Judge:
         self.con.execute("INSERT INTO known_users SELECT user_id FROM new_users")
         return self.con.sql("SELECT user_id FROM new_users").to_arrow_table().column(0)
 
+    def _register_texts(self) -> None:
+        self.con.register("arrow_texts", self._texts.lines)
+        self.con.register("arrow_beside", self._texts.beside)
+
     def _refuse_lax_json(self) -> None:
-        suspects = self.con.execute(f"SELECT row_id, line FROM parsed JOIN {LINES} USING (row_id) WHERE lax").fetchall()
+        suspects = self.con.execute(f"SELECT row_id, line FROM parsed JOIN {TEXTS} USING (row_id) WHERE lax").fetchall()
         wrong = [row_id for row_id, line in suspects if not _is_strict_json(line)]
         if wrong:
             self.con.execute("UPDATE parsed SET stage = 'unparsable' WHERE row_id IN (SELECT unnest(?))", [wrong])
@@ -97,9 +109,15 @@ class Judge:
     def _name_unclear_users(self) -> None:
         """Temp table `unclear_users`: whom a line may be about whose user_id is not one text (few lines, or a broken feed)."""
         query = (
-            f"SELECT row_id, line FROM parsed JOIN {LINES} USING (row_id) WHERE user_unclear AND stage <> 'unparsable'"
+            "SELECT row_id, line, long, coalesce(anybody, false) FROM parsed "
+            f"JOIN {TEXTS} USING (row_id) LEFT JOIN arrow_beside USING (row_id) "
+            "WHERE user_unclear AND stage <> 'unparsable'"
         )
-        named = [(row_id, user) for row_id, line in self.con.execute(query).fetchall() for user in users_named(line)]
+        named = [
+            (row_id, (long or {}).get(user, user))
+            for row_id, line, long, anybody in self.con.execute(query).fetchall()
+            for user in users_named(line) | ({ANYBODY} if anybody else set())
+        ]
         rows = {"row_id": [row_id for row_id, _ in named], "user_id": [user for _, user in named]}
         schema = pa.schema([("row_id", pa.int64()), ("user_id", pa.string())])
         self.con.register("arrow_unclear", pa.table(rows, schema=schema))
@@ -113,6 +131,9 @@ class Judge:
             "CREATE OR REPLACE TEMP TABLE statements "
             "(user_id VARCHAR, purpose VARCHAR, status VARCHAR, effective_from TIMESTAMPTZ, origin VARCHAR)"
         )
+        denials = [(ANYBODY, purpose) for purpose in self.rules.plan.purposes]
+        if denials:
+            self.con.executemany("INSERT INTO statements VALUES (?, ?, 'denied', '-infinity', 'ledger')", denials)
         self.con.execute("CREATE OR REPLACE TEMP TABLE objections (kind VARCHAR, id VARCHAR, purpose VARCHAR)")
 
     def learn(self, statements: pa.Table) -> None:
@@ -167,6 +188,13 @@ class Judge:
                 self.con.execute(_exempt_sql(rule, self.rules.plan))
         self._judge_shapes()
         self.con.execute(_QUARANTINE_SQL)
+        self._add_texts_of_plain_failures()
+
+    def _add_texts_of_plain_failures(self) -> None:
+        failed = self.con.execute(_PLAIN_FAILURES_SQL).fetchnumpy()["row_id"]
+        if len(failed):
+            self._texts = self._texts.joined(self._large.shortened(only(self._lines, failed)))
+            self._register_texts()
 
     def _judge_shapes(self) -> None:
         """One structural verdict per distinct shape: the types of one sample row stand for all rows of the shape."""
@@ -178,7 +206,7 @@ class Judge:
             paths = sql_list(declared_paths(self.rules.plan))
             samples = self.con.execute(
                 f"SELECT shape_key, event, json_type(line, {paths}), len(json_keys(line)), len(json_keys(line, '$.properties')) "
-                f"FROM parsed JOIN {LINES} USING (row_id) WHERE row_id IN (SELECT unnest(?))", [new],
+                f"FROM parsed JOIN {TEXTS} USING (row_id) WHERE row_id IN (SELECT unnest(?))", [new],
             ).fetchall()  # fmt: skip
             for key, *shape in samples:
                 self._shapes[key] = structural_reasons(Shape(*shape), self.rules.plan)
@@ -201,15 +229,22 @@ def _is_strict_json(line: str) -> bool:
     return True
 
 
-def _parse_sql(rules: Rules) -> str:
+def _parse_sql(rules: Rules, *, large: bool = False) -> str:
     """One table from lines: every declared value, whether values pass, consent, times, the first stages.
 
     Plain lines come read (plain_lines.py); the engine reads the others. Consent is read right after parsing. Denied
     wins over granted, wherever it was said.
+
+    large : some lines are short ones, whose long texts stand beside them.
     """
     plan, purposes = rules.plan, rules.plan.purposes
     consents = "".join(f", event_consent_{p} AS consent_{p}" for p in purposes)
     granted = " ".join(f"WHEN {quote(p)} THEN event_consent_{p}" for p in purposes)
+    others = "FROM others"
+    if large:
+        texts = ["uid", "event_id", *ENVELOPE_STRINGS, *CONTEXT_KEYS, *_text_columns(plan)]
+        whole = ", ".join(f'{whole_text("beside", f"n.{name}")} AS {name}' for name in texts)
+        others = f"(SELECT n.* REPLACE ({whole}) FROM others AS n LEFT JOIN arrow_beside AS beside USING (row_id))"
     return f"""
         CREATE OR REPLACE TEMP TABLE parsed AS
         WITH {others_sql(plan)}, plain AS (
@@ -218,7 +253,7 @@ def _parse_sql(rules: Rules) -> str:
                 NULL::UBIGINT AS shape_key, true AS ranges_pass, false AS timestamp_wrong, false AS received_at_wrong,
                 stated_received_at IS NULL AS received_at_missing
             FROM arrow_plain
-        ), named AS (FROM plain UNION ALL BY NAME FROM others)
+        ), named AS (FROM plain UNION ALL BY NAME {others})
         SELECT * EXCLUDE (ranges_pass){consents},
             {_category(plan)} AS category,
             ranges_pass AND {_checks_pass(rules)} AS values_pass,
@@ -230,6 +265,11 @@ def _parse_sql(rules: Rules) -> str:
                 ELSE 'accepted' END AS stage
         FROM named
     """
+
+
+def _text_columns(plan: TrackingPlan) -> list[str]:
+    texts = ((n, event) for event in plan.events.values() for n, p in event.properties.items() if p.type == "string")
+    return sorted({typed_column(name, event) for name, event in texts})
 
 
 def _category(plan: TrackingPlan) -> str:
@@ -284,7 +324,7 @@ def _two_consents_sql(plan: TrackingPlan) -> str:
     unsaid = "".join(f", says_{p} = false, event_consent_{p} = false" for p in plan.purposes)
     return f"""
         UPDATE parsed SET stage = 'suppressed', consent_unreadable = true{unsaid}
-        FROM {LINES} AS lines
+        FROM {TEXTS} AS lines
         WHERE lines.row_id = parsed.row_id AND stage = 'accepted' AND shape_key IN (SELECT shape_key FROM bad_shapes)
             AND CASE WHEN is_object THEN len(list_filter(json_keys(line), lambda k: k = 'consent')) > 1 END
     """
@@ -398,6 +438,8 @@ _NEW_USERS_SQL = """
     WHERE uid IS NOT NULL
     UNION SELECT user_id FROM unclear_users ANTI JOIN known_users USING (user_id)
 """
+
+_PLAIN_FAILURES_SQL = "SELECT row_id FROM parsed WHERE stage = 'quarantined' AND plain_no IS NOT NULL"
 
 _QUARANTINE_SQL = """
     UPDATE parsed SET stage = 'quarantined'
