@@ -30,7 +30,7 @@ from zantara_pipeline.tracking.sql_checks import quote
 from zantara_pipeline.tracking.typed_columns import typed_column
 from zantara_pipeline.tracking.verdict import LINES, Judge, Rules
 
-# Failing lines are explained at the end of a commit; more than these (20 MB or so) before it.
+# Failing lines are explained at the end of a commit; more than these, or than 20 MB of them, before it.
 MOST_HELD = 40_000
 STAGES = ("unparsable", "suppressed", "quarantined", "accepted")
 PARTS = ("late", "exempt", "consent_unreadable")
@@ -115,7 +115,7 @@ class BatchWorker:
             self._copy(f"SELECT * EXCLUDE (event) FROM ({query})", self.folder / "unparsable" / "x", None)
         if self._any("parsed WHERE stage = 'suppressed' AND consent_unreadable"):
             self._write_unreadable(_LINES_SQL.format(which="stage = 'suppressed' AND consent_unreadable"))
-        return Outcome(
+        outcome = Outcome(
             counts=list(batch_counts(self.con)),
             dates=self._dates("accepted"),
             quarantined_dates=self._dates("quarantined"),
@@ -123,6 +123,8 @@ class BatchWorker:
             heard=heard_in_batch(self.con, self.rules),
             aside=aside,
         )
+        self.judge.forget_lines()
+        return outcome
 
     def _judged(self, lines: pa.Table, put_aside: bool) -> pa.Table | None:
         if put_aside:
@@ -142,6 +144,7 @@ class BatchWorker:
             for *key, rows in self.con.execute(_REASONS_SQL).fetchall():
                 reasons[tuple(key)] = rows
             self._copy("SELECT * EXCLUDE (file_no) FROM quarantined", self.folder / "quarantine", "received_date")
+            self.con.execute("DROP TABLE quarantined")
         return reasons
 
     def _dates(self, stage: str) -> set[date]:

@@ -224,6 +224,8 @@ def _outcomes(
 ) -> Iterator[Outcome]:
     """Outcomes in the order of the batches; at most one batch per worker in memory, and the one being read.
 
+    A batch of one block (of a very long line) is in memory alone.
+
     after : these are the lines put aside, and so many batches came before; None: others follow.
     """
     idle: SimpleQueue[BatchWorker] = SimpleQueue()
@@ -240,9 +242,13 @@ def _outcomes(
     with ThreadPoolExecutor(len(workers)) as pool:
         running: deque[Future[Outcome]] = deque()
         for part, lines in enumerate(batches, after or 0):
-            if len(running) == len(workers):
+            alone = lines.nbytes >= BATCH_BYTES // 2 and len(lines.column(0).chunks) == 1
+            while len(running) == len(workers) or (alone and running):
                 yield running.popleft().result()
             running.append(pool.submit(take, part, lines))
+            del lines
+            if alone:
+                yield running.popleft().result()
         while running:
             yield running.popleft().result()
 

@@ -4,7 +4,8 @@ The engine's JSON functions need 5 to 20 times the bytes of a line, in one piece
 ended the run. So a line of more than LARGE_BYTES is passed over once (large_scan.py), and in its place the engine reads a
 short one with all that a verdict looks at:
 
-- declared members with their values; in place of a long text a mark, the text itself stands beside the line;
+- declared members with their values; in place of a long text a mark, the text itself stands beside the line (of an id that
+  is too long as much as shows that);
 - of an object or a list that nobody looks into, only that it is one;
 - so many of the undeclared members that they count as a map (key_names.py), and one of them twice if any stood twice.
 
@@ -28,12 +29,12 @@ import pyarrow as pa
 
 from zantara_pipeline.tracking import large_scan as scan
 from zantara_pipeline.tracking.key_names import MOST_KEYS
-from zantara_pipeline.tracking.plan import CONTEXT_KEYS, TrackingPlan
+from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, MOST_ID_LENGTH, TrackingPlan
 from zantara_pipeline.tracking.scan import ARRAY, INTEGER, OBJECT, STRING, past_blanks
 from zantara_pipeline.tracking.shapes import ENVELOPE, declared_properties
 
-# The engine reads blocks of 4 MB at a time, whatever their lines; of usual events none is as long as this.
-LARGE_BYTES = 64 * 2**10
+# The engine reads 2,048 lines at a time, in 300 MB; of usual events none is as long as this.
+LARGE_BYTES = 16 * 2**10
 # Longer texts stand beside their line.
 LONG_BYTES = 2 * 2**10
 # No number of so many digits is in the range of any type, and doubles have 17.
@@ -41,6 +42,7 @@ _LONG_NUMBER = 400
 # Whom a line is about whose `user_id` is no text is sought in a tree of it (unclear_users.py): 20 MB for so many bytes.
 _MOST_USER_BYTES = 2**20
 _LONGEST_NAME = 200
+_IDS = {name.encode() for name in ("event_id", *ENVELOPE_STRINGS)}
 _ROWS_PER_FILE = 10**12
 _BESIDE = pa.schema(
     [("row_id", pa.int64()), ("long", pa.map_(pa.string(), pa.string())), ("anybody", pa.bool_())]
@@ -80,6 +82,12 @@ class _Short:
 def whole_text(beside: str, text: str) -> str:
     """SQL: a text of a short line, the long one where it is a mark; `beside` is the joined row of `Texts.beside`."""
     return f"coalesce({beside}.long[{text}], {text})"
+
+
+def is_object(line: str) -> bool:
+    """Whether a line is an object of strict JSON, however deep."""
+    octets = np.frombuffer(line.encode(), dtype=np.uint8)
+    return _Line(octets, {"": set()}).short().text is not None
 
 
 class LargeLines:
@@ -172,14 +180,17 @@ class _Line:
         if kind == ARRAY:
             return b"[]"
         value = bytes(self.line[start:end])
+        if kind == STRING and len(value) > LONG_BYTES:
+            text = str(json.loads(value))
+            return self._mark(text) if level or key not in _IDS else json.dumps(text[: MOST_ID_LENGTH + 1]).encode()
         if kind == STRING:
-            return self._mark(value) if len(value) > LONG_BYTES else value
+            return value
         return value if len(value) <= _LONG_NUMBER else _short_number(value)
 
-    def _mark(self, text: bytes) -> bytes:
+    def _mark(self, text: str) -> bytes:
         """What stands for a long text; nobody can have written it in the line."""
         mark = f"(long text {self._secret} {len(self._made.long)})"
-        self._made.long[mark] = json.loads(text)
+        self._made.long[mark] = text
         return json.dumps(mark).encode()
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, TrackingPlan
+from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, MOST_ID_LENGTH, TrackingPlan
 from zantara_pipeline.tracking.shapes import ENVELOPE, declared_paths, declared_properties
 from zantara_pipeline.tracking.sql_checks import sql_list
 from zantara_pipeline.tracking.typed_columns import by_event, range_rules, typed_column, typed_value
@@ -44,7 +44,15 @@ def others_sql(plan: TrackingPlan) -> str:
         for p, i in ((p, _index(plan, f"$.consent.{p}")) for p in plan.purposes)
     )
     # what is no text is not kept as one: an object in place of an id could hold anything
-    flat = f", CASE WHEN types[{_index(plan, '$.event_id')}] = 'VARCHAR' THEN e.event_id END AS event_id"
+    long_ids = ", ".join(
+        f"CASE WHEN types[{_index(plan, f'$.{name}')}] = 'VARCHAR' AND length(e.{name}) > {MOST_ID_LENGTH} THEN '{name}' END"
+        for name in ("event_id", *ENVELOPE_STRINGS)
+    )
+    flat = f", list_filter([{long_ids}], lambda name: name IS NOT NULL) AS long_ids"
+    flat += (
+        f", CASE WHEN types[{_index(plan, '$.event_id')}] = 'VARCHAR' AND length(e.event_id) <= {MOST_ID_LENGTH} "
+        "THEN e.event_id END AS event_id"
+    )
     flat += "".join(
         f", CASE WHEN types[{_index(plan, f'$.{name}')}] NOT IN ('OBJECT', 'ARRAY') THEN e.{name} END AS {name}"
         for name in ENVELOPE_STRINGS

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from zantara_pipeline.tracking import scan
-from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, TrackingPlan
+from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, MOST_ID_LENGTH, TrackingPlan
 from zantara_pipeline.tracking.shapes import ENVELOPE, Shape, declared_paths, declared_properties, structural_reasons
 
 # A shape that does not fit is read by the engine: slower, not wrong. Sound plans have a few dozen.
@@ -57,6 +57,7 @@ class PlainLines:
         self._events = sorted(plan.events)
         self._values = sorted({(n, p.type) for event in plan.events.values() for n, p in event.properties.items()})
         self._texts = ["event_id", "event", *ENVELOPE_STRINGS, *CONTEXT_KEYS]
+        self._ids = [self._texts.index(name) for name in ("event_id", *ENVELOPE_STRINGS)]
         self._texts += [value_column(name, kind) for name, kind in self._values if kind == "string"]
         self._whole = list(self._whole_columns())
         self._moments = [
@@ -144,7 +145,7 @@ class PlainLines:
         scan.read_lines(text, ends, usable, self._event_path, self._names, self._targets, self._shapes, columns)
         self._judge_new_shapes()
         shape = columns.shape[: len(line)]
-        known = shape >= 0
+        known = (shape >= 0) & (columns.length[self._ids, : len(line)].max(axis=0) <= MOST_ID_LENGTH)
         rows = np.flatnonzero(known & self._sound[np.where(known, shape, 0)])
         return rows[self._order(rows)], columns, text
 

@@ -22,7 +22,7 @@ from zantara_pipeline.tracking.plan import EventPlan, TrackingPlan
 from zantara_pipeline.tracking.shapes import ENVELOPE, declared_paths
 from zantara_pipeline.tracking.sql_checks import FAILED_BEFORE, compile_checks, quote, sql_list
 from zantara_pipeline.tracking.typed_columns import range_rules, typed_value
-from zantara_pipeline.tracking.verdict import LINES, REASON_TYPE, TEXTS, Rules, reason_sql, time_rules
+from zantara_pipeline.tracking.verdict import LINES, REASON_TYPE, TEXTS, Rules, id_rules, reason_sql, time_rules
 
 _USUAL_BYTES = 500
 
@@ -67,7 +67,8 @@ class Failures:
             self.con.execute(f"INSERT INTO bad_values {_value_reasons_sql(plan.events[name], self.rules.stored)}")
         if self.rules.stored:
             self.con.execute(_AS_BEFORE_SQL)
-        times = ", ".join(f"CASE WHEN {condition} THEN {reason} END" for condition, reason in time_rules(self.rules))
+        rules = [*time_rules(self.rules), *id_rules()]
+        times = ", ".join(f"CASE WHEN {condition} THEN {reason} END" for condition, reason in rules)
         self.con.execute(_FAILED_SQL.format(reason_type=REASON_TYPE, times=times))
         self.con.execute(f"CREATE OR REPLACE TEMP TABLE unknown_keys AS {_unknown_keys_sql(plan)}")
         self.con.execute(f"CREATE OR REPLACE TEMP TABLE quarantined AS {_quarantined_sql(plan)}")
@@ -100,9 +101,7 @@ class Failures:
 def _value_reasons_sql(event: EventPlan, stored: bool) -> str:
     """Reasons of one event's rows whose values fail; the few rows are read again from their lines."""
     texts = json.dumps({"properties": dict.fromkeys(event.properties, "VARCHAR")})
-    typed = "".join(
-        ", " + typed_value(whole_text("large", f't."{name}"'), event, name) + f' AS "{name}"' for name in event.properties
-    )
+    typed = "".join(", " + typed_value(_text(event, name), event, name) + f' AS "{name}"' for name in event.properties)
     found = ", ".join(
         f"CASE WHEN NOT coalesce({rule.passes}, true) THEN "
         f"{reason_sql(rule.code, rule.path, rule.keyword, rule.expected, _json_type(event, rule.path))} END"
@@ -115,6 +114,10 @@ def _value_reasons_sql(event: EventPlan, stored: bool) -> str:
         ), typed AS (SELECT row_id, t{typed} FROM texts LEFT JOIN failing_large AS large USING (row_id))
         SELECT row_id, list_filter([{found}]::{REASON_TYPE}, lambda r: r IS NOT NULL) FROM typed
     """
+
+
+def _text(event: EventPlan, name: str) -> str:
+    return whole_text("large", f't."{name}"') if event.properties[name].type == "string" else f't."{name}"'
 
 
 def _json_type(event: EventPlan, path: str) -> str:
@@ -172,14 +175,14 @@ _EMPTY_SQL = """
     CREATE TEMP TABLE failing (
         row_id BIGINT, file_no INTEGER, line_no BIGINT, line VARCHAR, event VARCHAR, event_id VARCHAR, shape_key UBIGINT,
         values_pass BOOLEAN, occurred_at TIMESTAMPTZ, received_at TIMESTAMPTZ, stated_received_at TIMESTAMPTZ,
-        timestamp_wrong BOOLEAN, received_at_wrong BOOLEAN, exempt BOOLEAN
+        timestamp_wrong BOOLEAN, received_at_wrong BOOLEAN, exempt BOOLEAN, long_ids VARCHAR[]
     )
 """
 
 _HOLD_SQL = f"""
     INSERT INTO failing
     SELECT p.row_id, p.file_no, p.line_no, l.line, p.event, p.event_id, p.shape_key, p.values_pass, p.occurred_at,
-        p.received_at, p.stated_received_at, p.timestamp_wrong, p.received_at_wrong, p.exempt
+        p.received_at, p.stated_received_at, p.timestamp_wrong, p.received_at_wrong, p.exempt, p.long_ids
     FROM parsed p JOIN {TEXTS} l USING (row_id) WHERE p.stage = 'quarantined'
 """
 _HOLD_LARGE_SQL = f"""

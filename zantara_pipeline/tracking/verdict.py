@@ -21,10 +21,10 @@ import duckdb
 import pyarrow as pa
 
 from zantara_pipeline.privacy.keyed_hash import Keyring
-from zantara_pipeline.tracking.large_lines import LargeLines, only, whole_text
+from zantara_pipeline.tracking.large_lines import LargeLines, is_object, only, whole_text
 from zantara_pipeline.tracking.other_lines import ROW_ID, others_sql
 from zantara_pipeline.tracking.plain_lines import PlainLines
-from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, Exemption, TrackingPlan
+from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, MOST_ID_LENGTH, Exemption, TrackingPlan
 from zantara_pipeline.tracking.shapes import Reason, Shape, declared_paths, structural_reasons
 from zantara_pipeline.tracking.sql_checks import compile_checks, quote, sql_list
 from zantara_pipeline.tracking.typed_columns import by_event, typed_column
@@ -109,13 +109,13 @@ class Judge:
     def _name_unclear_users(self) -> None:
         """Temp table `unclear_users`: whom a line may be about whose user_id is not one text (few lines, or a broken feed)."""
         query = (
-            "SELECT row_id, line, long, coalesce(anybody, false) FROM parsed "
+            "SELECT row_id, line, coalesce(anybody, false) FROM parsed "
             f"JOIN {TEXTS} USING (row_id) LEFT JOIN arrow_beside USING (row_id) "
             "WHERE user_unclear AND stage <> 'unparsable'"
         )
         named = [
-            (row_id, (long or {}).get(user, user))
-            for row_id, line, long, anybody in self.con.execute(query).fetchall()
+            (row_id, user)
+            for row_id, line, anybody in self.con.execute(query).fetchall()
             for user in users_named(line) | ({ANYBODY} if anybody else set())
         ]
         rows = {"row_id": [row_id for row_id, _ in named], "user_id": [user for _, user in named]}
@@ -123,6 +123,13 @@ class Judge:
         self.con.register("arrow_unclear", pa.table(rows, schema=schema))
         self.con.execute("CREATE OR REPLACE TEMP TABLE unclear_users AS FROM arrow_unclear")
         self.con.unregister("arrow_unclear")
+
+    def forget_lines(self) -> None:
+        """Give back the memory of the batch just judged, when all was read of it."""
+        self.con.execute("DROP TABLE parsed")
+        for name in ("lines", "others", "texts", "beside"):
+            self.con.unregister(f"arrow_{name}")
+        del self.plain, self._lines, self._texts
 
     def forget_users(self) -> None:
         """Drop the statements held for the users seen so far (they are kept over the batches of one commit only)."""
@@ -224,8 +231,10 @@ def _is_strict_json(line: str) -> bool:
 
     try:
         json.loads(line, parse_constant=refuse)
-    except (ValueError, RecursionError):  # deeper than Python reads: nobody can say that it is strict
+    except ValueError:
         return False
+    except RecursionError:  # deeper than Python reads
+        return is_object(line)
     return True
 
 
@@ -242,7 +251,7 @@ def _parse_sql(rules: Rules, *, large: bool = False) -> str:
     granted = " ".join(f"WHEN {quote(p)} THEN event_consent_{p}" for p in purposes)
     others = "FROM others"
     if large:
-        texts = ["uid", "event_id", *ENVELOPE_STRINGS, *CONTEXT_KEYS, *_text_columns(plan)]
+        texts = [*CONTEXT_KEYS, *_text_columns(plan)]
         whole = ", ".join(f'{whole_text("beside", f"n.{name}")} AS {name}' for name in texts)
         others = f"(SELECT n.* REPLACE ({whole}) FROM others AS n LEFT JOIN arrow_beside AS beside USING (row_id))"
     return f"""
@@ -250,7 +259,7 @@ def _parse_sql(rules: Rules, *, large: bool = False) -> str:
         WITH {others_sql(plan)}, plain AS (
             SELECT * REPLACE (event::VARCHAR AS event), {ROW_ID} AS row_id, false AS lax, true AS is_object, user_id AS uid,
                 false AS consent_unreadable, false AS says_twice, false AS user_unclear, false AS keys_twice,
-                NULL::UBIGINT AS shape_key, true AS ranges_pass, false AS timestamp_wrong, false AS received_at_wrong,
+                NULL::VARCHAR[] AS long_ids, NULL::UBIGINT AS shape_key, true AS ranges_pass, false AS timestamp_wrong, false AS received_at_wrong,
                 stated_received_at IS NULL AS received_at_missing
             FROM arrow_plain
         ), named AS (FROM plain UNION ALL BY NAME {others})
@@ -383,8 +392,16 @@ def _exempt_sql(rule: Exemption, plan: TrackingPlan) -> str:
 
 
 def _time_problem(rules: Rules) -> str:
-    """Rare, so only whether any of them holds; `_time_reasons` says which, for those rows."""
-    return " OR ".join(f"coalesce({condition}, false)" for condition, _ in time_rules(rules))
+    """Rare, so only whether any of them holds, or an id is too long; `time_rules` and `id_rules` say which, for those rows."""
+    conditions = [*(condition for condition, _ in time_rules(rules)), "len(long_ids) > 0"]
+    return " OR ".join(f"coalesce({condition}, false)" for condition in conditions)
+
+
+def id_rules() -> list[tuple[str, str]]:
+    return [
+        (f"list_contains(long_ids, '{name}')", reason_sql("too_long", f"$.{name}", "maxLength", str(MOST_ID_LENGTH), "string"))
+        for name in ("event_id", *ENVELOPE_STRINGS)
+    ]  # fmt: skip
 
 
 def time_rules(rules: Rules) -> list[tuple[str, str]]:
