@@ -27,10 +27,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
+from zantara_pipeline.privacy.consent import MOST_ID_LENGTH
 from zantara_pipeline.tracking import large_scan as scan
 from zantara_pipeline.tracking.key_names import MOST_KEYS
-from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, MOST_ID_LENGTH, TrackingPlan
-from zantara_pipeline.tracking.scan import ARRAY, INTEGER, OBJECT, STRING, past_blanks
+from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, TrackingPlan
+from zantara_pipeline.tracking.scan import ARRAY, OBJECT, STRING, past_blanks
 from zantara_pipeline.tracking.shapes import ENVELOPE, declared_properties
 
 # The engine reads 2,048 lines at a time, in 300 MB; of usual events none is as long as this.
@@ -44,9 +45,7 @@ _MOST_USER_BYTES = 2**20
 _LONGEST_NAME = 200
 _IDS = {name.encode() for name in ("event_id", *ENVELOPE_STRINGS)}
 _ROWS_PER_FILE = 10**12
-_BESIDE = pa.schema(
-    [("row_id", pa.int64()), ("long", pa.map_(pa.string(), pa.string())), ("anybody", pa.bool_())]
-)
+_BESIDE = pa.schema([("row_id", pa.int64()), ("long", pa.map_(pa.string(), pa.string())), ("anybody", pa.bool_())])
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,9 @@ class LargeLines:
             for row in large.tolist():
                 made = self._short(block, row)
                 short.append((block.slice(row, 1), made))
-                rows.append({"row_id": int(_row_ids(block)[row]), "long": list(made.long.items()), "anybody": made.anybody})
+                rows.append(
+                    {"row_id": int(_row_ids(block)[row]), "long": list(made.long.items()), "anybody": made.anybody}
+                )
             if len(large):
                 keep = np.ones(block.num_rows, dtype=bool)
                 keep[large] = False

@@ -11,7 +11,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from zantara_pipeline.tracking.scan import ARRAY, INTEGER, NUMBER, OBJECT, STRING, compiled, number_end, past_blanks, word
+from zantara_pipeline.tracking.scan import (
+    ARRAY,
+    INTEGER,
+    NUMBER,
+    OBJECT,
+    STRING,
+    compiled,
+    number_end,
+    past_blanks,
+    word,
+)
 
 KEY_START, KEY_END, VALUE_START, VALUE_END, TYPE = range(5)
 """Columns of the places of members: keys without their quotes, values with them; types as in scan.py."""

@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, MOST_ID_LENGTH, TrackingPlan
+from zantara_pipeline.privacy.consent import MOST_ID_LENGTH
+from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, TrackingPlan
 from zantara_pipeline.tracking.shapes import ENVELOPE, declared_paths, declared_properties
 from zantara_pipeline.tracking.sql_checks import sql_list
 from zantara_pipeline.tracking.typed_columns import by_event, range_rules, typed_column, typed_value
@@ -54,7 +55,8 @@ def others_sql(plan: TrackingPlan) -> str:
         "THEN e.event_id END AS event_id"
     )
     flat += "".join(
-        f", CASE WHEN types[{_index(plan, f'$.{name}')}] NOT IN ('OBJECT', 'ARRAY') THEN e.{name} END AS {name}"
+        f", CASE WHEN types[{_index(plan, f'$.{name}')}] NOT IN ('OBJECT', 'ARRAY') AND length(e.{name}) <= {MOST_ID_LENGTH} "
+        f"THEN e.{name} END AS {name}"
         for name in ENVELOPE_STRINGS
     )
     user = _index(plan, "$.user_id")
@@ -85,7 +87,7 @@ def others_sql(plan: TrackingPlan) -> str:
         ), typed AS (
             SELECT row_id, file_no, line_no, lax, is_object, says_twice{flat}{_typed_values(plan)},
                 e.properties AS texts, e.timestamp AS timestamp_text, e.received_at AS received_at_text,
-                CASE WHEN types[{ENVELOPE.index("user_id") + 1}] = 'VARCHAR' THEN e.user_id END AS uid,
+                CASE WHEN types[{user}] = 'VARCHAR' AND length(e.user_id) <= {MOST_ID_LENGTH} THEN e.user_id END AS uid,
                 CASE WHEN types[{ENVELOPE.index("event") + 1}] = 'VARCHAR' THEN e.event END AS event,
                 hash(types, len(keys[1]), len(keys[2])) AS shape_hash,
                 is_object AND (says_twice OR {_consent_unreadable(plan)}) AS consent_unreadable,

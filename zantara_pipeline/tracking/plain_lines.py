@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from zantara_pipeline.privacy.consent import MOST_ID_LENGTH
 from zantara_pipeline.tracking import scan
-from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, MOST_ID_LENGTH, TrackingPlan
+from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, TrackingPlan
 from zantara_pipeline.tracking.shapes import ENVELOPE, Shape, declared_paths, declared_properties, structural_reasons
 
 # A shape that does not fit is read by the engine: slower, not wrong. Sound plans have a few dozen.

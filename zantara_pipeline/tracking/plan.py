@@ -38,8 +38,6 @@ SQL_TYPES: dict[str, str] = {
 """Warehouse type of each property type (money is exact: sums of DOUBLE differ from run to run)."""
 
 ENVELOPE_STRINGS = ("user_id", "anonymous_id", "session_id", "device_id", "organisation_id")
-MOST_ID_LENGTH = 1_000
-"""Characters of `event_id` and of each of those: what is longer is no id of anybody, and would go through every join."""
 CONTEXT_KEYS = ("platform", "country", "app_version")
 """Context that is kept; every other context key is dropped on ingestion (minimisation)."""
 RESERVED = frozenset(

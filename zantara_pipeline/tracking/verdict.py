@@ -20,11 +20,12 @@ from functools import partial
 import duckdb
 import pyarrow as pa
 
+from zantara_pipeline.privacy.consent import MOST_ID_LENGTH
 from zantara_pipeline.privacy.keyed_hash import Keyring
 from zantara_pipeline.tracking.large_lines import LargeLines, is_object, only, whole_text
 from zantara_pipeline.tracking.other_lines import ROW_ID, others_sql
 from zantara_pipeline.tracking.plain_lines import PlainLines
-from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, MOST_ID_LENGTH, Exemption, TrackingPlan
+from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, Exemption, TrackingPlan
 from zantara_pipeline.tracking.shapes import Reason, Shape, declared_paths, structural_reasons
 from zantara_pipeline.tracking.sql_checks import compile_checks, quote, sql_list
 from zantara_pipeline.tracking.typed_columns import by_event, typed_column
@@ -252,7 +253,7 @@ def _parse_sql(rules: Rules, *, large: bool = False) -> str:
     others = "FROM others"
     if large:
         texts = [*CONTEXT_KEYS, *_text_columns(plan)]
-        whole = ", ".join(f'{whole_text("beside", f"n.{name}")} AS {name}' for name in texts)
+        whole = ", ".join(f"{whole_text('beside', f'n.{name}')} AS {name}" for name in texts)
         others = f"(SELECT n.* REPLACE ({whole}) FROM others AS n LEFT JOIN arrow_beside AS beside USING (row_id))"
     return f"""
         CREATE OR REPLACE TEMP TABLE parsed AS

@@ -14,7 +14,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, MOST_ID_LENGTH, EventPlan, Property, TrackingPlan
+from zantara_pipeline.privacy.consent import MOST_ID_LENGTH
+from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, EventPlan, Property, TrackingPlan
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _TYPES = {"string": "string", "number": "number", "money": "number", "integer": "integer", "boolean": "boolean"}
