@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from zantara_pipeline.privacy.consent import objections_of, statements_of
 from zantara_pipeline.privacy.keyed_hash import SqlTokens
@@ -119,12 +120,12 @@ class BatchWorker:
             counts=list(batch_counts(self.con)),
             dates=self._dates("accepted"),
             quarantined_dates=self._dates("quarantined"),
-            reasons=self.explain() if self.failures.held > MOST_HELD else Counter(),
+            reasons=Counter(),
             heard=heard_in_batch(self.con, self.rules),
             aside=aside,
         )
         self.judge.forget_lines()
-        return outcome
+        return replace(outcome, reasons=self.explain()) if self.failures.held > MOST_HELD else outcome
 
     def _judged(self, lines: pa.Table, put_aside: bool) -> pa.Table | None:
         if put_aside:
@@ -143,7 +144,14 @@ class BatchWorker:
             self.failures.explain()
             for *key, rows in self.con.execute(_REASONS_SQL).fetchall():
                 reasons[tuple(key)] = rows
-            self._copy("SELECT * EXCLUDE (file_no) FROM quarantined", self.folder / "quarantine", "received_date")
+            query = "SELECT * EXCLUDE (file_no, row_id, large) FROM quarantined WHERE NOT large"
+            self._copy(query, self.folder / "quarantine", "received_date")
+            for number, (day, row) in enumerate(self.failures.large_rows()):
+                place = self.folder / "quarantine" / f"received_date={day}"
+                place.mkdir(parents=True, exist_ok=True)
+                pq.write_table(
+                    row, place / f"{self.name}-large-{number}.parquet", use_dictionary=False, write_statistics=False
+                )
             self.con.execute("DROP TABLE quarantined")
         return reasons
 

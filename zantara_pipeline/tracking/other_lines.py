@@ -92,6 +92,7 @@ def others_sql(plan: TrackingPlan) -> str:
                 hash(types, len(keys[1]), len(keys[2])) AS shape_hash,
                 is_object AND (says_twice OR {_consent_unreadable(plan)}) AS consent_unreadable,
                 coalesce({unclear}, false) AS user_unclear, coalesce({twice}, false) AS keys_twice,
+                coalesce(len(keys[3]) > {said}, false) AS asked_else,
                 {_time("timestamp")} AS occurred_at, {_time("received_at")} AS stated_received_at{says}
             FROM heard
         ), others AS (

@@ -67,7 +67,7 @@ class PlainLines:
         self._numbers = [name for name, kind in self._values if kind == "number"]
         self._names = scan.names_table(list(self._all_names()))
         self._targets = self._make_targets()
-        self._shapes = scan.no_shapes(_MOST_SHAPES, len(self._paths) + 1)
+        self._shapes = scan.no_shapes(_MOST_SHAPES, len(self._paths) + 2)
         self._sound, self._judged = np.zeros(_MOST_SHAPES, dtype=bool), 0
         self._columns = self._room(0)
         self.schema = self._make_schema()
@@ -125,6 +125,7 @@ class PlainLines:
         fields += [(column, _MOMENT) for column in _TIMES.values()]
         for purpose in self.plan.purposes:
             fields += [(f"says_{purpose}", pa.bool_()), (f"event_consent_{purpose}", pa.bool_())]
+        fields += [("asked_else", pa.bool_())]
         fields += [(value_column(name, kind), _ARROW_TYPES[kind]) for name, kind in self._values]
         return pa.schema(fields)
 
@@ -164,13 +165,13 @@ class PlainLines:
 
     def _is_sound(self, types: np.ndarray) -> bool:
         """Whether a shape is as declared. Unknown keys never come here: a line that has one is not plain."""
-        kinds = dict(zip(self._paths, (_JSON_TYPES[t] for t in types[:-1]), strict=True))
+        kinds = dict(zip(self._paths, (_JSON_TYPES[t] for t in types[:-2]), strict=True))
         said = {kinds[f"$.consent.{purpose}"] for purpose in self.plan.purposes}
         if kinds["$.consent"] not in (None, "NULL", "OBJECT") or said - {None, "NULL", "BOOLEAN"}:
             return False
         keys = sum(kinds[f"$.{name}"] is not None for name in ENVELOPE)
         inner = sum(kinds[f"$.properties.{name}"] is not None for name in declared_properties(self.plan))
-        event = self._events[types[-1]]
+        event = self._events[types[-2]]
         return not structural_reasons(Shape(event, list(kinds.values()), keys, inner), self.plan)
 
     def _arrow(
@@ -188,6 +189,7 @@ class PlainLines:
         for purpose in self.plan.purposes:
             said = made[f"event_consent_{purpose}"]
             made[f"says_{purpose}"], made[f"event_consent_{purpose}"] = said.is_valid(), said.fill_null(False)
+        made["asked_else"] = pa.array(self._shapes.types[c.shape[rows], -1] > 0)
         for k, name in enumerate(self._numbers):
             made[value_column(name, "number")] = pa.array(c.numbers[k][rows], mask=~c.has_number[k][rows])
         return pa.RecordBatch.from_arrays([made[name] for name in self.schema.names], schema=self.schema)

@@ -9,6 +9,8 @@ Belongs here: reasons and the quarantine's rows. Does not belong here: the verdi
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from datetime import date
 
 import duckdb
 import pyarrow as pa
@@ -32,15 +34,17 @@ class Failures:
 
     held : how many; a long one counts for as many as have its bytes.
 
-    Temp tables: `failing` (held lines, the large ones short), `failing_large` (those as they came, and their long texts) and,
-    after `explain`, `quarantined` (the quarantine's columns and file_no).
+    Temp tables: `failing` (held lines, the large ones short), `failing_large` (their long texts) and, after `explain`,
+    `quarantined` (the quarantine's columns, and file_no, row_id, `large`). Payloads of large lines stay outside of the engine,
+    which needs five times their memory to write them: `large_rows` has them.
     """
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, rules: Rules) -> None:
-        self.con, self.rules = con, rules
-        self.held = 0
+    def __init__(self, con: duckdb.DuckDBPyConnection, rules: Rules, *, stores: bool = True) -> None:
+        """stores : `large_rows` will be asked for."""
+        self.con, self.rules, self.stores = con, rules, stores
+        self.held, self._came = 0, list[pa.Table]()
         con.execute(_EMPTY_SQL)
-        con.execute("CREATE TEMP TABLE failing_large (row_id BIGINT, long MAP(VARCHAR, VARCHAR), came VARCHAR)")
+        con.execute(_NO_LARGE_SQL)
         con.execute(
             f"CREATE TEMP TABLE earlier_attempts (row_id BIGINT, attempts INTEGER, payload_raw VARCHAR, reasons {REASON_TYPE})"
         )
@@ -57,7 +61,10 @@ class Failures:
         """Keep the quarantined lines of the batch just judged."""
         self.con.execute(_HOLD_SQL)
         self.con.execute(_HOLD_LARGE_SQL)
-        self.held = self.con.execute(_HELD_SQL).fetchall()[0][0]
+        if self.stores:
+            self._came.append(self.con.sql(_CAME_SQL).to_arrow_table())
+        [(lines, size)] = self.con.execute("SELECT count(*), coalesce(sum(strlen(line)), 0) FROM failing").fetchall()
+        self.held = max(lines, (size + sum(came.nbytes for came in self._came)) // _USUAL_BYTES)
 
     def explain(self) -> None:
         """Make `quarantined` from the held lines, and hold none of them any more."""
@@ -72,11 +79,33 @@ class Failures:
         self.con.execute(_FAILED_SQL.format(reason_type=REASON_TYPE, times=times))
         self.con.execute(f"CREATE OR REPLACE TEMP TABLE unknown_keys AS {_unknown_keys_sql(plan)}")
         self.con.execute(f"CREATE OR REPLACE TEMP TABLE quarantined AS {_quarantined_sql(plan)}")
+        self.con.execute(_NO_LARGE_SQL)
         if has_direct(plan):
             self._without_identifiers()
-        for table in ("failing", "failing_large", "earlier_attempts"):
-            self.con.execute(f"DELETE FROM {table}")
+        self.con.execute("DELETE FROM failing")
+        self.con.execute("DELETE FROM earlier_attempts")
         self.held = 0
+
+    def large_rows(self) -> Iterator[tuple[date, pa.Table]]:
+        """The rows of large lines after `explain`, one at a time: day and the quarantine's columns, whole payload included."""
+        clean = None
+        if self.rules.keyring and has_direct(self.rules.plan):
+            clean = Payloads(self.rules.plan, self.rules.keyring, stored=self.rules.stored).without_identifiers
+        for came in self._taken_out():
+            row = self.con.sql("FROM quarantined WHERE row_id = ?", params=[came["row_id"][0].as_py()]).to_arrow_table()
+            payload = came["came"]
+            if clean:
+                payload = pa.chunked_array([[clean(row["event"][0].as_py(), payload[0].as_py())]], pa.string())
+            day = row["received_date"][0].as_py()
+            row = row.set_column(row.schema.get_field_index("payload_raw"), "payload_raw", payload)
+            yield day, row.drop_columns(["file_no", "row_id", "large", "received_date"])
+
+    def _taken_out(self) -> Iterator[pa.Table]:
+        """What was held of large lines, a row at a time, and no longer than that."""
+        while self._came:
+            held = self._came.pop()
+            for number in range(len(held)):
+                yield held.slice(number, 1)
 
     def _without_identifiers(self) -> None:
         """No direct identifier stays in `quarantined`; without a key to hash it (nothing is stored then) no payload does."""
@@ -171,6 +200,7 @@ def _named_unknown_keys() -> str:
     return expand.format(source=top, level="'$.properties'", names="u.inner_keys")
 
 
+_NO_LARGE_SQL = "CREATE OR REPLACE TEMP TABLE failing_large (row_id BIGINT, long MAP(VARCHAR, VARCHAR))"
 _EMPTY_SQL = """
     CREATE TEMP TABLE failing (
         row_id BIGINT, file_no INTEGER, line_no BIGINT, line VARCHAR, event VARCHAR, event_id VARCHAR, shape_key UBIGINT,
@@ -185,14 +215,13 @@ _HOLD_SQL = f"""
         p.received_at, p.stated_received_at, p.timestamp_wrong, p.received_at_wrong, p.exempt, p.long_ids
     FROM parsed p JOIN {TEXTS} l USING (row_id) WHERE p.stage = 'quarantined'
 """
-_HOLD_LARGE_SQL = f"""
-    INSERT INTO failing_large
-    SELECT row_id, long, line FROM arrow_beside JOIN {LINES} USING (row_id) SEMI JOIN failing USING (row_id)
+_HOLD_LARGE_SQL = """
+    INSERT INTO failing_large SELECT row_id, long FROM arrow_beside SEMI JOIN failing USING (row_id)
 """
-_HELD_SQL = f"""
-    SELECT greatest(count(*), (coalesce(sum(strlen(line)), 0) + (
-        SELECT coalesce(sum(strlen(came)), 0) FROM failing_large)) // {_USUAL_BYTES})
-    FROM failing
+_CAME_SQL = f"""
+    SELECT row_id, coalesce(a.payload_raw, rtrim(line, chr(10) || chr(13))) AS came
+    FROM {LINES} LEFT JOIN earlier_attempts a USING (row_id)
+    WHERE row_id IN (SELECT row_id FROM arrow_beside) AND row_id IN (SELECT row_id FROM failing WHERE NOT exempt)
 """
 
 # A value that failed and was hashed then keeps the reasons that it had; the engine can only say that it failed. (What a fix
@@ -227,12 +256,12 @@ _QUARANTINE_SQL = f"""
         SELECT f.row_id, {{reasons}}::{REASON_TYPE} AS reasons, {{name}} AS event
         FROM failed f JOIN unknown_keys u USING (row_id) JOIN failing p USING (row_id)
     )
-    SELECT p.event_id, n.event, CASE WHEN NOT p.exempt THEN coalesce(a.payload_raw, rtrim(coalesce(large.came, p.line), chr(10) || chr(13))) END AS payload_raw,
+    SELECT p.row_id, p.large, p.event_id, n.event, CASE WHEN NOT p.exempt AND NOT large THEN coalesce(a.payload_raw, rtrim(p.line, chr(10) || chr(13))) END AS payload_raw,
         CASE WHEN p.exempt THEN {{shape}} END AS shape, s.source, p.file_no, p.line_no,
         {{versions}} AS plan_version, n.reasons,
         md5(coalesce(n.event, '') || list_aggregate(list_sort(list_transform(n.reasons, lambda r: r.code || r.path)), 'string_agg', ' ')) AS fingerprint,
         coalesce(p.received_at, p.stated_received_at) AS first_seen, coalesce(a.attempts, 0)::INTEGER + 1 AS attempts, 'open' AS status,
         coalesce(p.received_at::DATE, p.stated_received_at::DATE, DATE '1970-01-01') AS received_date
-    FROM failing p JOIN named n USING (row_id) JOIN sources s USING (file_no) LEFT JOIN earlier_attempts a USING (row_id)
-        LEFT JOIN failing_large large USING (row_id)
+    FROM (SELECT *, NOT exempt AND row_id IN (SELECT row_id FROM failing_large) AS large FROM failing) p
+        JOIN named n USING (row_id) JOIN sources s USING (file_no) LEFT JOIN earlier_attempts a USING (row_id)
 """

@@ -43,7 +43,8 @@ class Names(NamedTuple):
 
 
 class Shapes(NamedTuple):
-    """Distinct shapes met so far: types[k] holds the type of each path and, last, the event; met[0] of them."""
+    """Distinct shapes met so far, met[0] of them: types[k] holds the type of each path, then the event, and whether `consent` names a
+    purpose that nobody declared."""
 
     types: np.ndarray
     hashes: np.ndarray
@@ -52,7 +53,7 @@ class Shapes(NamedTuple):
 
 
 def no_shapes(most: int, width: int) -> Shapes:
-    """Room for so many shapes of so many paths and an event."""
+    """Room for so many shapes of so many numbers."""
     slots = 1 << (4 * most - 1).bit_length()
     return Shapes(
         np.zeros((most, width), np.int16), np.zeros(most, np.int64), np.full(slots, -1, np.int32), np.zeros(1, np.int64)
@@ -500,6 +501,7 @@ def _read_line(  # type: ignore[no-untyped-def]
                     return False
             elif level == CONSENT:
                 unknown_purposes += 1
+                types[types.shape[0] - 1] = 1
                 if unknown_purposes > 1:
                     return False
             elif level != CONTEXT:
@@ -621,7 +623,7 @@ def read_lines(octets, offsets, usable, event_path, names, targets, shapes, colu
     starts, lengths, values, there = columns.start, columns.length, columns.values, columns.there
     numbers, has_number, shape, events = columns.numbers, columns.has_number, columns.shape, columns.event
     paths = targets.shape[1]
-    types = np.zeros(paths + 1, dtype=np.int16)
+    types = np.zeros(paths + 2, dtype=np.int16)
     followers = np.full(entries.shape[0] + 1, -1, dtype=np.int32)
     event_column = targets[TO_TEXT, event_path]
     lines = offsets.shape[0] - 1

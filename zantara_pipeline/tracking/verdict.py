@@ -360,13 +360,15 @@ def _plainly_denied_sql(plan: TrackingPlan) -> str:
 def _may_be_exempt(rule: Exemption, plan: TrackingPlan) -> str:
     """Lines of people who were not asked where a rule exempts the event: nothing in the line itself speaks against it.
 
-    Each key of the line and of its context stands once: a second country, or a second id, could be the right one.
+    Each key of the line and of its context stands once: a second country, or a second id, could be the right one. Who was
+    asked about a purpose that nobody declared was asked, whatever was meant by it.
     """
     countries, category = ", ".join(map(quote, rule.countries)), plan.category(rule.event) or _NO_CATEGORY
     said = f"says_{category}" if category in plan.purposes else "true"
     return (
         f"stage = 'suppressed' AND event = {quote(rule.event)} AND country IN ({countries}) "
-        f"AND NOT consent_unreadable AND NOT {said} AND NOT keys_twice AND NOT user_unclear"
+        f"AND NOT consent_unreadable AND NOT {said} AND NOT keys_twice AND NOT user_unclear "
+        "AND NOT asked_else"
     )
 
 

@@ -226,6 +226,15 @@ def test_unreadable_consent_of_somebody_who_denied_in_the_ledger_is_not_kept(sho
     assert everything(shop.home.root) == ""
 
 
+@pytest.mark.parametrize("value", [True, False, None, "yes"])
+@pytest.mark.parametrize("more", [{}, {"x": "plain no more: \\"}], ids=["plain", "read by the engine"])
+def test_who_was_asked_about_a_purpose_that_nobody_declared_was_asked(
+    shop: Shop, value: Any, more: dict[str, Any]
+) -> None:
+    asked = timing(consent={"marketing": value}) | {"context": {"country": "FR"} | more}
+    assert landed(shop, asked, timing(consent={}, event_id="e-2")) == (1, 1, 1, 0, 0)
+
+
 def test_who_denies_with_one_event_is_not_exempt_with_the_next(shop: Shop) -> None:
     assert landed(shop, timing(consent=DENIED), timing(event_id="e-2")) == (0, 0, 2, 0, 0)
 
