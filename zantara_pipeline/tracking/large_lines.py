@@ -167,12 +167,12 @@ class _Line:
             elif len(kept[key]) <= MOST_KEYS:
                 kept[key].append(self._value(level, key, first, end, kind))
             else:
-                self._made.anybody |= key == b"user_id"
+                self._made.anybody |= not level and key == b"user_id"
         members = [_member(key, value) for key, values in kept.items() for value in values]
         return b"{" + b",".join([*members, *others.members()]) + b"}"
 
     def _value(self, level: str, key: bytes, start: int, end: int, kind: int) -> bytes:
-        if key == b"user_id" and kind in (OBJECT, ARRAY):
+        if not level and key == b"user_id" and kind in (OBJECT, ARRAY):
             self._user_bytes += end - start
             self._made.anybody |= self._user_bytes > _MOST_USER_BYTES
             return b"[]" if self._made.anybody else bytes(self.line[start:end])

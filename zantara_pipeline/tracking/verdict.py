@@ -260,7 +260,7 @@ def _parse_sql(rules: Rules, *, large: bool = False) -> str:
         WITH {others_sql(plan)}, plain AS (
             SELECT * REPLACE (event::VARCHAR AS event), {ROW_ID} AS row_id, false AS lax, true AS is_object, user_id AS uid,
                 false AS consent_unreadable, false AS says_twice, false AS user_unclear, false AS keys_twice,
-                NULL::VARCHAR[] AS long_ids, NULL::UBIGINT AS shape_key, true AS ranges_pass, false AS timestamp_wrong, false AS received_at_wrong,
+                []::VARCHAR[] AS long_ids, NULL::UBIGINT AS shape_key, true AS ranges_pass, false AS timestamp_wrong, false AS received_at_wrong,
                 stated_received_at IS NULL AS received_at_missing
             FROM arrow_plain
         ), named AS (FROM plain UNION ALL BY NAME {others})

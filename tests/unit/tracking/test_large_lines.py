@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import jsonschema_rs
 import pytest
 from event_lines import BOTH, PLAN, RULES, Shop, event, viewed
 from hypothesis import Phase, given, settings
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from zantara_pipeline.privacy.keyed_hash import Key, Keyring
 from zantara_pipeline.tracking import large_lines
+from zantara_pipeline.tracking.codegen.json_schema import json_schema
 from zantara_pipeline.tracking.key_names import UNREADABLE
 from zantara_pipeline.tracking.payloads import _TOKEN
 from zantara_pipeline.tracking.plan import Exemption, TrackingPlan
@@ -188,6 +190,9 @@ def test_an_id_of_more_than_1000_characters_is_none(tmp_path: Path) -> None:
     expected = {2: "event_id", 3: "event_id", 4: "event_id", 6: "user_id", 7: "user_id", 8: "user_id", 10: "device_id", 11: "device_id", 12: "device_id"}  # fmt: skip
     assert shop.reasons() == {line: {("too_long", f"$.{key}")} for line, key in expected.items()}
     assert shop.quarantined()[2]["event_id"] is None
+    published = jsonschema_rs.validator_for(json_schema(PLAN.events["product_view"], PLAN))
+    for key in ("event_id", "user_id", "device_id"):
+        assert [published.is_valid(event(**{key: "é" * n})) for n in lengths] == [True, False, False, False]
 
 
 def test_whom_a_line_is_about_that_nobody_can_look_through_has_denied(tmp_path: Path) -> None:
