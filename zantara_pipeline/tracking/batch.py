@@ -146,11 +146,11 @@ class BatchWorker:
                 reasons[tuple(key)] = rows
             query = "SELECT * EXCLUDE (file_no, row_id, large) FROM quarantined WHERE NOT large"
             self._copy(query, self.folder / "quarantine", "received_date")
-            for number, (day, row) in enumerate(self.failures.large_rows()):
+            for number, (day, rows) in enumerate(self.failures.large_rows()):
                 place = self.folder / "quarantine" / f"received_date={day}"
                 place.mkdir(parents=True, exist_ok=True)
                 pq.write_table(
-                    row, place / f"{self.name}-large-{number}.parquet", use_dictionary=False, write_statistics=False
+                    rows, place / f"{self.name}-large-{number}.parquet", use_dictionary=False, write_statistics=False
                 )
             self.con.execute("DROP TABLE quarantined")
         return reasons

@@ -14,6 +14,7 @@ from datetime import date
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from zantara_pipeline.tracking.direct import has_direct
 from zantara_pipeline.tracking.key_names import shown_event_sql, shown_keys_sql
@@ -61,8 +62,8 @@ class Failures:
         """Keep the quarantined lines of the batch just judged."""
         self.con.execute(_HOLD_SQL)
         self.con.execute(_HOLD_LARGE_SQL)
-        if self.stores:
-            self._came.append(self.con.sql(_CAME_SQL).to_arrow_table())
+        if self.stores and (came := self.con.sql(_CAME_SQL).to_arrow_table()).num_rows:
+            self._came.append(came)
         [(lines, size)] = self.con.execute("SELECT count(*), coalesce(sum(strlen(line)), 0) FROM failing").fetchall()
         self.held = max(lines, (size + sum(came.nbytes for came in self._came)) // _USUAL_BYTES)
 
@@ -87,25 +88,26 @@ class Failures:
         self.held = 0
 
     def large_rows(self) -> Iterator[tuple[date, pa.Table]]:
-        """The rows of large lines after `explain`, one at a time: day and the quarantine's columns, whole payload included."""
+        """After `explain`, the rows of large lines with their payloads: a day, and its rows as the quarantine's columns."""
         clean = None
         if self.rules.keyring and has_direct(self.rules.plan):
             clean = Payloads(self.rules.plan, self.rules.keyring, stored=self.rules.stored).without_identifiers
-        for came in self._taken_out():
-            row = self.con.sql("FROM quarantined WHERE row_id = ?", params=[came["row_id"][0].as_py()]).to_arrow_table()
-            payload = came["came"]
-            if clean:
-                payload = pa.chunked_array([[clean(row["event"][0].as_py(), payload[0].as_py())]], pa.string())
-            day = row["received_date"][0].as_py()
-            row = row.set_column(row.schema.get_field_index("payload_raw"), "payload_raw", payload)
-            yield day, row.drop_columns(["file_no", "row_id", "large", "received_date"])
-
-    def _taken_out(self) -> Iterator[pa.Table]:
-        """What was held of large lines, a row at a time, and no longer than that."""
         while self._came:
-            held = self._came.pop()
-            for number in range(len(held)):
-                yield held.slice(number, 1)
+            came = self._came.pop()
+            if len(came) > 1:
+                came = came.take(pc.sort_indices(came["row_id"]))
+            self.con.register("arrow_came", came.select(["row_id"]))
+            rows = self.con.sql("FROM quarantined SEMI JOIN arrow_came USING (row_id) ORDER BY row_id").to_arrow_table()
+            payloads = came["came"]
+            if clean:
+                events = rows["event"].to_pylist()
+                texts = [clean(event, text.as_py()) for event, text in zip(events, payloads, strict=True)]
+                payloads = pa.chunked_array([texts], pa.string())
+            rows = rows.set_column(rows.schema.get_field_index("payload_raw"), "payload_raw", payloads)
+            days = rows["received_date"]
+            rows = rows.drop_columns(["file_no", "row_id", "large", "received_date"])
+            for day in pc.unique(days):
+                yield day.as_py(), rows if len(rows) == 1 else rows.filter(pc.equal(days, day))
 
     def _without_identifiers(self) -> None:
         """No direct identifier stays in `quarantined`; without a key to hash it (nothing is stored then) no payload does."""
