@@ -241,7 +241,8 @@ def _offsets(block: pa.RecordBatch) -> np.ndarray:
 
 def _row_ids(rows: pa.RecordBatch) -> np.ndarray:
     files, lines = (rows.column(name).to_numpy() for name in ("file_no", "line_no"))
-    return files.astype(np.int64) * _ROWS_PER_FILE + lines
+    numbers: np.ndarray = files.astype(np.int64) * _ROWS_PER_FILE + lines
+    return numbers
 
 
 def _blocks(short: list[tuple[pa.RecordBatch, _Short]]) -> Iterator[pa.RecordBatch]:
