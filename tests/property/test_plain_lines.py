@@ -269,6 +269,7 @@ def test_a_block_without_any_shape_does_not_stop_the_pass(tmp_path: Path) -> Non
     assert [reader.read(lines).plain.num_rows for lines in (junk, junk, good)] == [0, 0, 6]
 
 
+@settings(deadline=None)
 @given(blocks=st.lists(st.binary(max_size=12) | st.just(b"\n") | st.just(b"\x0b\n\x8a"), max_size=60).map(b"".join))
 @example(blocks=b"\n" * 500).via("more lines than usual for the size")
 @example(blocks=b"")

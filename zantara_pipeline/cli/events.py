@@ -32,7 +32,8 @@ def validate(
 ) -> None:
     """Judge a file as ingest would: accepted, quarantined with reasons, suppressed, unparsable. Nothing is stored.
 
-    Consent is read from the events alone (a file has no ledger). Exit 1 when a line is unparsable or quarantined.
+    Consent is read from the events alone (a file has no ledger). Exit 1 when a line is unparsable or quarantined; a file
+    without lines has none.
 
     Example: zantara events validate exports/2026-03-01.jsonl.gz --json
     """
@@ -92,6 +93,9 @@ def _show_unmapped(unmapped: dict[str, int]) -> None:
 
 def _show(verdict: dict[str, Any], file: Path) -> None:
     console = Console()
+    if verdict["rows_in"] == 0:
+        console.print(f"{file}: it holds no line", highlight=False, soft_wrap=True)
+        return
     counts = ", ".join(
         f"{verdict[name]:,} {name.replace('_', ' ')}"
         for name in ("rows_in", "accepted", "quarantined", "suppressed", "unparsable")

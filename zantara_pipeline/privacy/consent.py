@@ -19,6 +19,8 @@ import pyarrow as pa
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.storage.ledger import Ledger
 
+MOST_ID_LENGTH = 1_000
+"""Characters of an id, in the ledger and in events: what is longer is nobody's, and would go through every join."""
 COLUMNS = ("user_id", "purpose", "status", "effective_from")
 STATEMENT_SCHEMA = pa.schema(
     [
@@ -117,6 +119,8 @@ def _statement(row: list[str], where: str, purposes: Collection[str]) -> Stateme
     user_id, purpose, status, effective_from = row
     if not user_id:
         raise InputError("no user_id", where, "mend that line")
+    if len(user_id) > MOST_ID_LENGTH:
+        raise InputError(f"a user_id of more than {MOST_ID_LENGTH:,} characters", where, "mend that line")
     if purpose not in purposes:  # not repeated: where columns were swapped it is the user
         raise InputError("unknown purpose", where, f"known: {', '.join(sorted(purposes))}")
     status = {"withdrawn": "denied"}.get(status, status)  # a withdrawal is a denial from then on

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from zantara_pipeline.privacy.consent import objections_of, statements_of
 from zantara_pipeline.privacy.keyed_hash import SqlTokens
@@ -30,7 +31,7 @@ from zantara_pipeline.tracking.sql_checks import quote
 from zantara_pipeline.tracking.typed_columns import typed_column
 from zantara_pipeline.tracking.verdict import OTHER_LINES, Judge, Rules, values_of
 
-# Failing lines are explained at the end of a commit; more than these (20 MB or so) before it.
+# Failing lines are explained at the end of a commit; more than these, or than 20 MB of them, before it.
 MOST_HELD = 40_000
 STAGES = ("unparsable", "suppressed", "quarantined", "accepted")
 PARTS = ("late", "exempt", "consent_unreadable")
@@ -115,14 +116,16 @@ class BatchWorker:
             self._copy(f"SELECT * EXCLUDE (event) FROM ({query})", self.folder / "unparsable" / "x", None)
         if self._any("parsed WHERE stage = 'suppressed' AND consent_unreadable"):
             self._write_unreadable(_LINES_SQL.format(which="stage = 'suppressed' AND consent_unreadable"))
-        return Outcome(
+        outcome = Outcome(
             counts=list(batch_counts(self.con)),
             dates=self._dates("accepted"),
             quarantined_dates=self._dates("quarantined"),
-            reasons=self.explain() if self.failures.held > MOST_HELD else Counter(),
+            reasons=Counter(),
             heard=heard_in_batch(self.con, self.rules),
             aside=aside,
         )
+        self.judge.forget_lines()
+        return replace(outcome, reasons=self.explain()) if self.failures.held > MOST_HELD else outcome
 
     def _judged(self, lines: pa.Table, put_aside: bool) -> pa.Table | None:
         if put_aside:
@@ -141,7 +144,15 @@ class BatchWorker:
             self.failures.explain()
             for *key, rows in self.con.execute(_REASONS_SQL).fetchall():
                 reasons[tuple(key)] = rows
-            self._copy("SELECT * EXCLUDE (file_no) FROM quarantined", self.folder / "quarantine", "received_date")
+            query = "SELECT * EXCLUDE (file_no, row_id, large) FROM quarantined WHERE NOT large"
+            self._copy(query, self.folder / "quarantine", "received_date")
+            for number, (day, rows) in enumerate(self.failures.large_rows()):
+                place = self.folder / "quarantine" / f"received_date={day}"
+                place.mkdir(parents=True, exist_ok=True)
+                pq.write_table(
+                    rows, place / f"{self.name}-large-{number}.parquet", use_dictionary=False, write_statistics=False
+                )
+            self.con.execute("DROP TABLE quarantined")
         return reasons
 
     def _dates(self, stage: str) -> set[date]:

@@ -179,8 +179,6 @@ def _ingest_group(
             worker.judge.object(objections)
         for outcome in _outcomes(workers, map(unpacked, commit.aside), after=commit.batches):
             commit.add(outcome)
-    for worker in workers:
-        worker.judge.forget_batch()  # what follows needs as much again (100 MB at four million lines)
     with ThreadPoolExecutor(len(workers)) as pool:
         explained = [pool.submit(worker.explain) for worker in workers]
         commit.observed.settle(commit.latest_receipt())
@@ -229,6 +227,8 @@ def _outcomes(
 ) -> Iterator[Outcome]:
     """Outcomes in the order of the batches; at most one batch per worker in memory, and the one being read.
 
+    A batch of one block (of a very long line) is in memory alone.
+
     after : these are the lines put aside, and so many batches came before; None: others follow.
     """
     idle: SimpleQueue[BatchWorker] = SimpleQueue()
@@ -245,9 +245,13 @@ def _outcomes(
     with ThreadPoolExecutor(len(workers)) as pool:
         running: deque[Future[Outcome]] = deque()
         for part, lines in enumerate(batches, after or 0):
-            if len(running) == len(workers):
+            alone = lines.nbytes >= BATCH_BYTES // 2 and len(lines.column(0).chunks) == 1
+            while len(running) == len(workers) or (alone and running):
                 yield running.popleft().result()
             running.append(pool.submit(take, part, lines))
+            del lines
+            if alone:
+                yield running.popleft().result()
         while running:
             yield running.popleft().result()
 

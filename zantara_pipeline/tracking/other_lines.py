@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from zantara_pipeline.privacy.consent import MOST_ID_LENGTH
 from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, TrackingPlan
 from zantara_pipeline.tracking.shapes import ENVELOPE, declared_paths, declared_properties
 from zantara_pipeline.tracking.sql_checks import sql_list
@@ -44,9 +45,18 @@ def others_sql(plan: TrackingPlan) -> str:
         for p, i in ((p, _index(plan, f"$.consent.{p}")) for p in plan.purposes)
     )
     # what is no text is not kept as one: an object in place of an id could hold anything
-    flat = f", CASE WHEN types[{_index(plan, '$.event_id')}] = 'VARCHAR' THEN e.event_id END AS event_id"
+    long_ids = ", ".join(
+        f"CASE WHEN types[{_index(plan, f'$.{name}')}] = 'VARCHAR' AND length(e.{name}) > {MOST_ID_LENGTH} THEN '{name}' END"
+        for name in ("event_id", *ENVELOPE_STRINGS)
+    )
+    flat = f", list_filter([{long_ids}], lambda name: name IS NOT NULL) AS long_ids"
+    flat += (
+        f", CASE WHEN types[{_index(plan, '$.event_id')}] = 'VARCHAR' AND length(e.event_id) <= {MOST_ID_LENGTH} "
+        "THEN e.event_id END AS event_id"
+    )
     flat += "".join(
-        f", CASE WHEN types[{_index(plan, f'$.{name}')}] NOT IN ('OBJECT', 'ARRAY') THEN e.{name} END AS {name}"
+        f", CASE WHEN types[{_index(plan, f'$.{name}')}] NOT IN ('OBJECT', 'ARRAY') AND length(e.{name}) <= {MOST_ID_LENGTH} "
+        f"THEN e.{name} END AS {name}"
         for name in ENVELOPE_STRINGS
     )
     user = _index(plan, "$.user_id")
@@ -77,11 +87,12 @@ def others_sql(plan: TrackingPlan) -> str:
         ), typed AS (
             SELECT row_id, file_no, line_no, lax, is_object, says_twice{flat}{_typed_values(plan)},
                 e.properties AS texts, e.timestamp AS timestamp_text, e.received_at AS received_at_text,
-                CASE WHEN types[{ENVELOPE.index("user_id") + 1}] = 'VARCHAR' THEN e.user_id END AS uid,
+                CASE WHEN types[{user}] = 'VARCHAR' AND length(e.user_id) <= {MOST_ID_LENGTH} THEN e.user_id END AS uid,
                 CASE WHEN types[{ENVELOPE.index("event") + 1}] = 'VARCHAR' THEN e.event END AS event,
                 hash(types, len(keys[1]), len(keys[2])) AS shape_hash,
                 is_object AND (says_twice OR {_consent_unreadable(plan)}) AS consent_unreadable,
                 coalesce({unclear}, false) AS user_unclear, coalesce({twice}, false) AS keys_twice,
+                coalesce(len(keys[3]) > {said}, false) AS asked_else,
                 {_time("timestamp")} AS occurred_at, {_time("received_at")} AS stated_received_at{says}
             FROM heard
         ), others AS (

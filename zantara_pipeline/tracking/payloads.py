@@ -5,7 +5,8 @@ differs in capitals, underscores and hyphens only (`email`, `eMail`, `E-Mail`), 
 in lines of other and of unknown events too, unless the event itself declares that very name as something else. All
 other bytes of the line stay, so that a line which is mended and replayed gives the row that it would have given at first.
 
-Lines are read as tokens and not as a tree: no depth and no key that stands twice hides a value.
+Lines are read as tokens, one at a time, and not as a tree: no depth and no key that stands twice hides a value, and no line
+needs more memory than it is long.
 
 Belongs here: that replacement. Does not belong here: the columns of accepted rows (batch.py).
 """
@@ -21,7 +22,12 @@ from zantara_pipeline.tracking.direct import direct_properties
 from zantara_pipeline.tracking.plan import CONTEXT_KEYS, EventPlan, Property, TrackingPlan
 from zantara_pipeline.tracking.shapes import ENVELOPE
 
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s"{}\[\],:]+', re.DOTALL)
+# Possessive (`*+`, `++`): what it took, it keeps. Otherwise each character or escape of a text leaves a place to come back to,
+# which is 2 GB for 50 MB of escapes.
+_STRING = r'"(?:[^"\\]++|\\.)*+"'
+# A key with its colon, what opens and closes, other texts (passed over as a whole). Numbers, words and commas are between.
+_TOKEN = re.compile(rf"(?P<key>{_STRING})\s*+:\s*+|[{{\[]|[}}\]]|{_STRING}", re.DOTALL)
+_SCALAR = re.compile(rf'{_STRING}|[^\s"{{}}\[\],:]+', re.DOTALL)
 _STORED_TEXT = re.compile(f'"{STORED.pattern}"')
 Names = dict[str, list[Property]]
 """Folded name -> the properties whose checks a value of that name has to pass."""
@@ -60,19 +66,20 @@ class Payloads:
 
     def _places(self, line: str, names: Names, spared: frozenset[str]) -> Iterator[tuple[int, int, list[Property]]]:
         """Start and end of each value to replace, and the properties it may belong to."""
-        tokens = list(_TOKEN.finditer(line))
-        closed_at, depth_at = _nesting(tokens)
-        top, after = "", 0
-        for number in range(len(tokens) - 2):
-            if tokens[number + 1][0] != ":" or number < after:
-                continue
-            key, value, depth = _text(tokens[number][0]), number + 2, depth_at[number]
-            top = key if depth == 1 else top
-            rules = self._wanted(key, top, depth, tokens[value][0], names, spared)
-            if rules is not None and tokens[value][0] != "null":
-                last = closed_at.get(value, value)
-                yield tokens[value].start(), tokens[last].end(), rules
-                after = last + 1
+        top, depth, after = "", 0, 0
+        for token in _TOKEN.finditer(line):
+            first = line[token.start()]
+            if first in "{[":
+                depth += 1
+            elif first in "}]":
+                depth = max(depth - 1, 0)
+            elif token["key"] is not None and token.start() >= after and token.end() < len(line):
+                key = _text(token["key"])
+                top = key if depth == 1 else top
+                rules = self._wanted(key, top, depth, line[token.end()], names, spared)
+                if rules is not None and (end := _value_end(line, token.end())) is not None:
+                    yield token.end(), end, rules
+                    after = end
 
     def _wanted(
         self, key: str, top: str, depth: int, value: str, names: Names, spared: frozenset[str]
@@ -95,17 +102,17 @@ class Payloads:
         return self.keyring.token(text, HASHED if right else UNCHECKED)
 
 
-def _nesting(tokens: Sequence[re.Match[str]]) -> tuple[dict[int, int], list[int]]:
-    """Where each opened object or list is closed, and how many are open at each token."""
-    closed, depths, opened = {}, [], list[int]()
-    for number, token in enumerate(tokens):
-        depths.append(len(opened))
-        if token[0] in "{[":
-            opened.append(number)
-        elif token[0] in "}]" and opened:
-            closed[opened.pop()] = number
-    closed |= dict.fromkeys(opened, len(tokens) - 1)  # never of a line that is JSON; if it were, nothing survives
-    return closed, depths
+def _value_end(line: str, start: int) -> int | None:
+    """Where the value that begins at `start` ends; None for null, and where there is none."""
+    if line[start] not in "{[":
+        scalar = _SCALAR.match(line, start)
+        return None if scalar is None or scalar[0] == "null" else scalar.end()
+    depth = 0
+    for token in _TOKEN.finditer(line, start):
+        depth += (line[token.start()] in "{[") - (line[token.start()] in "}]")
+        if depth == 0:
+            return token.end()
+    return len(line)  # never of a line that is JSON; if it were, nothing survives
 
 
 def _names(event: EventPlan) -> Names:

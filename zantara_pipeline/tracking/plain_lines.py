@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from zantara_pipeline.privacy.consent import MOST_ID_LENGTH
 from zantara_pipeline.tracking import scan
 from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, TrackingPlan
 from zantara_pipeline.tracking.shapes import ENVELOPE, Shape, declared_paths, declared_properties, structural_reasons
@@ -57,6 +58,7 @@ class PlainLines:
         self._events = sorted(plan.events)
         self._values = sorted({(n, p.type) for event in plan.events.values() for n, p in event.properties.items()})
         self._texts = ["event_id", "event", *ENVELOPE_STRINGS, *CONTEXT_KEYS]
+        self._ids = [self._texts.index(name) for name in ("event_id", *ENVELOPE_STRINGS)]
         self._texts += [value_column(name, kind) for name, kind in self._values if kind == "string"]
         self._whole = list(self._whole_columns())
         self._moments = [
@@ -65,7 +67,7 @@ class PlainLines:
         self._numbers = [name for name, kind in self._values if kind == "number"]
         self._names = scan.names_table(list(self._all_names()))
         self._targets = self._make_targets()
-        self._shapes = scan.no_shapes(_MOST_SHAPES, len(self._paths) + 1)
+        self._shapes = scan.no_shapes(_MOST_SHAPES, len(self._paths) + 2)
         self._sound, self._judged = np.zeros(_MOST_SHAPES, dtype=bool), 0
         self._columns = self._room(0)
         self.schema = self._make_schema()
@@ -123,6 +125,7 @@ class PlainLines:
         fields += [(column, _MOMENT) for column in _TIMES.values()]
         for purpose in self.plan.purposes:
             fields += [(f"says_{purpose}", pa.bool_()), (f"event_consent_{purpose}", pa.bool_())]
+        fields += [("asked_else", pa.bool_())]
         fields += [(value_column(name, kind), _ARROW_TYPES[kind]) for name, kind in self._values]
         return pa.schema(fields)
 
@@ -144,7 +147,7 @@ class PlainLines:
         scan.read_lines(text, ends, usable, self._event_path, self._names, self._targets, self._shapes, columns)
         self._judge_new_shapes()
         shape = columns.shape[: len(line)]
-        known = shape >= 0
+        known = (shape >= 0) & (columns.length[self._ids, : len(line)].max(axis=0) <= MOST_ID_LENGTH)
         rows = np.flatnonzero(known & self._sound[np.where(known, shape, 0)])
         return rows[self._order(rows)], columns, text
 
@@ -162,13 +165,13 @@ class PlainLines:
 
     def _is_sound(self, types: np.ndarray) -> bool:
         """Whether a shape is as declared. Unknown keys never come here: a line that has one is not plain."""
-        kinds = dict(zip(self._paths, (_JSON_TYPES[t] for t in types[:-1]), strict=True))
+        kinds = dict(zip(self._paths, (_JSON_TYPES[t] for t in types[:-2]), strict=True))
         said = {kinds[f"$.consent.{purpose}"] for purpose in self.plan.purposes}
         if kinds["$.consent"] not in (None, "NULL", "OBJECT") or said - {None, "NULL", "BOOLEAN"}:
             return False
         keys = sum(kinds[f"$.{name}"] is not None for name in ENVELOPE)
         inner = sum(kinds[f"$.properties.{name}"] is not None for name in declared_properties(self.plan))
-        event = self._events[types[-1]]
+        event = self._events[types[-2]]
         return not structural_reasons(Shape(event, list(kinds.values()), keys, inner), self.plan)
 
     def _arrow(
@@ -186,6 +189,7 @@ class PlainLines:
         for purpose in self.plan.purposes:
             said = made[f"event_consent_{purpose}"]
             made[f"says_{purpose}"], made[f"event_consent_{purpose}"] = said.is_valid(), said.fill_null(False)
+        made["asked_else"] = pa.array(self._shapes.types[c.shape[rows], -1] > 0)
         for k, name in enumerate(self._numbers):
             made[value_column(name, "number")] = pa.array(c.numbers[k][rows], mask=~c.has_number[k][rows])
         return pa.RecordBatch.from_arrays([made[name] for name in self.schema.names], schema=self.schema)

@@ -7,6 +7,7 @@ bad byte must cost one line, not the file.
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import io
@@ -96,7 +97,9 @@ def line_batches(file: LandedFile, file_no: int) -> Iterator[pa.RecordBatch]:
         with _open(file.path) as handle:
             for block in _blocks(file.adapt(handle) if file.adapt else handle):
                 batch, lines = _batch(block, file_no, line_no)
+                del block
                 yield batch
+                del batch
                 line_no += lines
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(
@@ -159,6 +162,7 @@ def _blocks(source: Any) -> Iterator[memoryview]:
         carry = bytes(memoryview(block)[cut:size])
         if cut:
             yield memoryview(block)[:cut]
+        del block  # or it would stay while the next one is filled, which takes as much if a line is very long
     if carry.strip():
         yield memoryview(bytearray(carry + b"\n"))
 
@@ -177,16 +181,23 @@ def _filled(source: Any, carry: bytes) -> tuple[bytearray, int]:
 
 
 def line_tables(files: Sequence[LandedFile], size: int) -> Iterator[pa.Table]:
-    """Lines of several files (numbered as given) in tables of about `size` bytes, BATCH_SCHEMA."""
+    """Lines of several files (numbered as given) in tables of about `size` bytes, BATCH_SCHEMA.
+
+    A block that is half as long holds one very long line; it is a table of its own.
+    """
     held: list[pa.RecordBatch] = []
     held_bytes = 0
     for number, file in enumerate(files):
         for batch in line_batches(file, number):
-            held.append(batch)
-            held_bytes += batch.nbytes
-            if held_bytes >= size:
+            if held and batch.nbytes >= size // 2:
                 yield pa.Table.from_batches(held, schema=BATCH_SCHEMA)
                 held, held_bytes = [], 0
+            held.append(batch)
+            held_bytes += batch.nbytes
+            if held_bytes >= size or batch.nbytes >= size // 2:
+                yield pa.Table.from_batches(held, schema=BATCH_SCHEMA)
+                held, held_bytes = [], 0
+            del batch
     if held:
         yield pa.Table.from_batches(held, schema=BATCH_SCHEMA)
 
@@ -257,15 +268,16 @@ def _without_blank(batch: pa.RecordBatch, lengths: np.ndarray) -> pa.RecordBatch
 
 
 def _rendering(line: bytes) -> str | None:
-    """None for UTF-8; else the line with each wrong byte written out."""
+    """None for UTF-8; else the line with each wrong byte written out, or, if it is long and may have many of them, in base64:
+    written out, a wrong byte takes four."""
     try:
         line.decode("utf-8")
         return None
     except UnicodeDecodeError:
-        if (
-            8 * len(line) > MOST_BLOCK_BYTES
-        ):  # written out, a wrong byte takes four; the other half is for the block's rest
+        if 8 * len(line) > MOST_BLOCK_BYTES:  # the other half is for the block's rest
             raise _LineTooLong from None
+        if len(line) > CHUNK_BYTES and np.count_nonzero(np.frombuffer(line, np.uint8) > _LAST_ASCII) > len(line) // 8:
+            return "base64:" + base64.b64encode(line).decode()
         return line.decode("utf-8", "backslashreplace")
 
 

@@ -9,31 +9,43 @@ Belongs here: reasons and the quarantine's rows. Does not belong here: the verdi
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from datetime import date
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from zantara_pipeline.tracking.direct import has_direct
 from zantara_pipeline.tracking.key_names import shown_event_sql, shown_keys_sql
+from zantara_pipeline.tracking.large_lines import whole_text
 from zantara_pipeline.tracking.other_lines import ROW_ID
 from zantara_pipeline.tracking.payloads import Payloads
 from zantara_pipeline.tracking.plan import EventPlan, TrackingPlan
 from zantara_pipeline.tracking.shapes import ENVELOPE, declared_paths
 from zantara_pipeline.tracking.sql_checks import FAILED_BEFORE, compile_checks, quote, sql_list
 from zantara_pipeline.tracking.typed_columns import range_rules, typed_value
-from zantara_pipeline.tracking.verdict import LINES, REASON_TYPE, Rules, reason_sql, time_rules
+from zantara_pipeline.tracking.verdict import LINES, REASON_TYPE, TEXTS, Rules, id_rules, reason_sql, time_rules
+
+_USUAL_BYTES = 500
 
 
 class Failures:
     """Holds failing lines of a judge's batches on its connection, and explains them.
 
-    Temp tables: `failing` (held lines) and, after `explain`, `quarantined` (the quarantine's columns and file_no).
+    held : how many; a long one counts for as many as have its bytes.
+
+    Temp tables: `failing` (held lines, the large ones short), `failing_large` (their long texts) and, after `explain`,
+    `quarantined` (the quarantine's columns, and file_no, row_id, `large`). Payloads of large lines stay outside of the engine,
+    which needs five times their memory to write them: `large_rows` has them.
     """
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, rules: Rules) -> None:
-        self.con, self.rules = con, rules
-        self.held = 0
+    def __init__(self, con: duckdb.DuckDBPyConnection, rules: Rules, *, stores: bool = True) -> None:
+        """stores : `large_rows` will be asked for."""
+        self.con, self.rules, self.stores = con, rules, stores
+        self.held, self._came = 0, list[pa.Table]()
         con.execute(_EMPTY_SQL)
+        con.execute(_NO_LARGE_SQL)
         con.execute(
             f"CREATE TEMP TABLE earlier_attempts (row_id BIGINT, attempts INTEGER, payload_raw VARCHAR, reasons {REASON_TYPE})"
         )
@@ -49,7 +61,11 @@ class Failures:
     def hold(self) -> None:
         """Keep the quarantined lines of the batch just judged."""
         self.con.execute(_HOLD_SQL)
-        self.held = self.con.execute("SELECT count(*) FROM failing").fetchall()[0][0]
+        self.con.execute(_HOLD_LARGE_SQL)
+        if self.stores and (came := self.con.sql(_CAME_SQL).to_arrow_table()).num_rows:
+            self._came.append(came)
+        [(lines, size)] = self.con.execute("SELECT count(*), coalesce(sum(strlen(line)), 0) FROM failing").fetchall()
+        self.held = max(lines, (size + sum(came.nbytes for came in self._came)) // _USUAL_BYTES)
 
     def explain(self) -> None:
         """Make `quarantined` from the held lines, and hold none of them any more."""
@@ -59,15 +75,39 @@ class Failures:
             self.con.execute(f"INSERT INTO bad_values {_value_reasons_sql(plan.events[name], self.rules.stored)}")
         if self.rules.stored:
             self.con.execute(_AS_BEFORE_SQL)
-        times = ", ".join(f"CASE WHEN {condition} THEN {reason} END" for condition, reason in time_rules(self.rules))
+        rules = [*time_rules(self.rules), *id_rules()]
+        times = ", ".join(f"CASE WHEN {condition} THEN {reason} END" for condition, reason in rules)
         self.con.execute(_FAILED_SQL.format(reason_type=REASON_TYPE, times=times))
         self.con.execute(f"CREATE OR REPLACE TEMP TABLE unknown_keys AS {_unknown_keys_sql(plan)}")
         self.con.execute(f"CREATE OR REPLACE TEMP TABLE quarantined AS {_quarantined_sql(plan)}")
+        self.con.execute(_NO_LARGE_SQL)
         if has_direct(plan):
             self._without_identifiers()
         self.con.execute("DELETE FROM failing")
         self.con.execute("DELETE FROM earlier_attempts")
         self.held = 0
+
+    def large_rows(self) -> Iterator[tuple[date, pa.Table]]:
+        """After `explain`, the rows of large lines with their payloads: a day, and its rows as the quarantine's columns."""
+        clean = None
+        if self.rules.keyring and has_direct(self.rules.plan):
+            clean = Payloads(self.rules.plan, self.rules.keyring, stored=self.rules.stored).without_identifiers
+        while self._came:
+            came = self._came.pop()
+            if len(came) > 1:
+                came = came.take(pc.sort_indices(came["row_id"]))
+            self.con.register("arrow_came", came.select(["row_id"]))
+            rows = self.con.sql("FROM quarantined SEMI JOIN arrow_came USING (row_id) ORDER BY row_id").to_arrow_table()
+            payloads = came["came"]
+            if clean:
+                events = rows["event"].to_pylist()
+                texts = [clean(event, text.as_py()) for event, text in zip(events, payloads, strict=True)]
+                payloads = pa.chunked_array([texts], pa.string())
+            rows = rows.set_column(rows.schema.get_field_index("payload_raw"), "payload_raw", payloads)
+            days = rows["received_date"]
+            rows = rows.drop_columns(["file_no", "row_id", "large", "received_date"])
+            for day in pc.unique(days):
+                yield day.as_py(), rows if len(rows) == 1 else rows.filter(pc.equal(days, day))
 
     def _without_identifiers(self) -> None:
         """No direct identifier stays in `quarantined`; without a key to hash it (nothing is stored then) no payload does."""
@@ -92,7 +132,7 @@ class Failures:
 def _value_reasons_sql(event: EventPlan, stored: bool) -> str:
     """Reasons of one event's rows whose values fail; the few rows are read again from their lines."""
     texts = json.dumps({"properties": dict.fromkeys(event.properties, "VARCHAR")})
-    typed = "".join(", " + typed_value(f't."{name}"', event, name) + f' AS "{name}"' for name in event.properties)
+    typed = "".join(", " + typed_value(_text(event, name), event, name) + f' AS "{name}"' for name in event.properties)
     found = ", ".join(
         f"CASE WHEN NOT coalesce({rule.passes}, true) THEN "
         f"{reason_sql(rule.code, rule.path, rule.keyword, rule.expected, _json_type(event, rule.path))} END"
@@ -102,9 +142,13 @@ def _value_reasons_sql(event: EventPlan, stored: bool) -> str:
         WITH texts AS (
             SELECT row_id, json_transform(line, '{texts}').properties AS t FROM failing
             WHERE event = {quote(event.event)} AND NOT values_pass
-        ), typed AS (SELECT row_id, t{typed} FROM texts)
+        ), typed AS (SELECT row_id, t{typed} FROM texts LEFT JOIN failing_large AS large USING (row_id))
         SELECT row_id, list_filter([{found}]::{REASON_TYPE}, lambda r: r IS NOT NULL) FROM typed
     """
+
+
+def _text(event: EventPlan, name: str) -> str:
+    return whole_text("large", f't."{name}"') if event.properties[name].type == "string" else f't."{name}"'
 
 
 def _json_type(event: EventPlan, path: str) -> str:
@@ -158,19 +202,28 @@ def _named_unknown_keys() -> str:
     return expand.format(source=top, level="'$.properties'", names="u.inner_keys")
 
 
+_NO_LARGE_SQL = "CREATE OR REPLACE TEMP TABLE failing_large (row_id BIGINT, long MAP(VARCHAR, VARCHAR))"
 _EMPTY_SQL = """
     CREATE TEMP TABLE failing (
         row_id BIGINT, file_no INTEGER, line_no BIGINT, line VARCHAR, event VARCHAR, event_id VARCHAR, shape_key UBIGINT,
         values_pass BOOLEAN, occurred_at TIMESTAMPTZ, received_at TIMESTAMPTZ, stated_received_at TIMESTAMPTZ,
-        timestamp_wrong BOOLEAN, received_at_wrong BOOLEAN, exempt BOOLEAN
+        timestamp_wrong BOOLEAN, received_at_wrong BOOLEAN, exempt BOOLEAN, long_ids VARCHAR[]
     )
 """
 
 _HOLD_SQL = f"""
     INSERT INTO failing
     SELECT p.row_id, p.file_no, p.line_no, l.line, p.event, p.event_id, p.shape_key, p.values_pass, p.occurred_at,
-        p.received_at, p.stated_received_at, p.timestamp_wrong, p.received_at_wrong, p.exempt
-    FROM parsed p JOIN {LINES} l USING (row_id) WHERE p.stage = 'quarantined'
+        p.received_at, p.stated_received_at, p.timestamp_wrong, p.received_at_wrong, p.exempt, p.long_ids
+    FROM parsed p JOIN {TEXTS} l USING (row_id) WHERE p.stage = 'quarantined'
+"""
+_HOLD_LARGE_SQL = """
+    INSERT INTO failing_large SELECT row_id, long FROM arrow_beside SEMI JOIN failing USING (row_id)
+"""
+_CAME_SQL = f"""
+    SELECT row_id, coalesce(a.payload_raw, rtrim(line, chr(10) || chr(13))) AS came
+    FROM {LINES} LEFT JOIN earlier_attempts a USING (row_id)
+    WHERE row_id IN (SELECT row_id FROM arrow_beside) AND row_id IN (SELECT row_id FROM failing WHERE NOT exempt)
 """
 
 # A value that failed and was hashed then keeps the reasons that it had; the engine can only say that it failed. (What a fix
@@ -205,11 +258,12 @@ _QUARANTINE_SQL = f"""
         SELECT f.row_id, {{reasons}}::{REASON_TYPE} AS reasons, {{name}} AS event
         FROM failed f JOIN unknown_keys u USING (row_id) JOIN failing p USING (row_id)
     )
-    SELECT p.event_id, n.event, CASE WHEN NOT p.exempt THEN coalesce(a.payload_raw, rtrim(p.line, chr(10) || chr(13))) END AS payload_raw,
+    SELECT p.row_id, p.large, p.event_id, n.event, CASE WHEN NOT p.exempt AND NOT large THEN coalesce(a.payload_raw, rtrim(p.line, chr(10) || chr(13))) END AS payload_raw,
         CASE WHEN p.exempt THEN {{shape}} END AS shape, s.source, p.file_no, p.line_no,
         {{versions}} AS plan_version, n.reasons,
         md5(coalesce(n.event, '') || list_aggregate(list_sort(list_transform(n.reasons, lambda r: r.code || r.path)), 'string_agg', ' ')) AS fingerprint,
         coalesce(p.received_at, p.stated_received_at) AS first_seen, coalesce(a.attempts, 0)::INTEGER + 1 AS attempts, 'open' AS status,
         coalesce(p.received_at::DATE, p.stated_received_at::DATE, DATE '1970-01-01') AS received_date
-    FROM failing p JOIN named n USING (row_id) JOIN sources s USING (file_no) LEFT JOIN earlier_attempts a USING (row_id)
+    FROM (SELECT *, NOT exempt AND row_id IN (SELECT row_id FROM failing_large) AS large FROM failing) p
+        JOIN named n USING (row_id) JOIN sources s USING (file_no) LEFT JOIN earlier_attempts a USING (row_id)
 """

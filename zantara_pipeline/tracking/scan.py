@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
 
@@ -47,7 +47,8 @@ class Names(NamedTuple):
 
 
 class Shapes(NamedTuple):
-    """Distinct shapes met so far: types[k] holds the type of each path and, last, the event; met[0] of them."""
+    """Distinct shapes met so far, met[0] of them: types[k] holds the type of each path, then the event, and whether `consent` names a
+    purpose that nobody declared."""
 
     types: np.ndarray
     hashes: np.ndarray
@@ -56,7 +57,7 @@ class Shapes(NamedTuple):
 
 
 def no_shapes(most: int, width: int) -> Shapes:
-    """Room for so many shapes of so many paths and an event."""
+    """Room for so many shapes of so many numbers."""
     slots = 1 << (4 * most - 1).bit_length()
     return Shapes(
         np.zeros((most, width), np.int16), np.zeros(most, np.int64), np.full(slots, -1, np.int32), np.zeros(1, np.int64)
@@ -113,12 +114,12 @@ def names_table(names: list[tuple[int, str, int]]) -> Names:
     return Names(_filled(entries, octets), entries, octets)
 
 
-def _compiled(function: Any) -> Any:
+def compiled(function: Any) -> Any:
     """For what the kept functions call: it makes no arrays, and so needs not count who uses them.
 
     That counting, two locked instructions an array and call, was 57 % of the pass.
     """
-    return njit(nogil=True, boundscheck=False, _nrt=False)(function)
+    return njit(nogil=True, boundscheck=False, _nrt=False)(function)  # type: ignore[call-overload]
 
 
 def _kept(function: Any) -> Any:
@@ -132,8 +133,7 @@ def _kept(function: Any) -> Any:
         return njit(nogil=True, boundscheck=False)(function)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _eight(typingctx, octets, p):  # type: ignore[no-untyped-def]
+def _reading(typingctx, octets, p):  # type: ignore[no-untyped-def]
     """Eight octets at p as one number, wherever p is; nothing checks that they are there."""
 
     def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
@@ -143,8 +143,7 @@ def _eight(typingctx, octets, p):  # type: ignore[no-untyped-def]
     return types.uint64(octets, p), code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _put_eight(typingctx, octets, p, word):  # type: ignore[no-untyped-def]
+def _writing(typingctx, octets, p, word):  # type: ignore[no-untyped-def]
     """The opposite: writes eight octets."""
 
     def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
@@ -161,7 +160,11 @@ def _place_of_eight(context: Any, builder: Any, signature: Any, arguments: Any) 
     return builder.bitcast(builder.gep(array.data, [position]), word.as_pointer())
 
 
-@_compiled
+_eight: Any = intrinsic(_reading)
+_put_eight: Any = intrinsic(_writing)
+
+
+@compiled
 def _hash(octets, start, end, level):  # type: ignore[no-untyped-def]
     """FNV-1a, begun with the level."""
     h = np.int64(-3750763034362895579) ^ np.int64(level)
@@ -170,7 +173,7 @@ def _hash(octets, start, end, level):  # type: ignore[no-untyped-def]
     return h
 
 
-@_compiled
+@compiled
 def _slot(h):  # type: ignore[no-untyped-def]
     return (h ^ (h >> 29)) & (_SLOTS - 1)
 
@@ -187,7 +190,7 @@ def _filled(entries, octets):  # type: ignore[no-untyped-def]
     return slots
 
 
-@_compiled
+@compiled
 def _same(octets, start, known, first, length):  # type: ignore[no-untyped-def]
     """Whether octets[start : start + length] are known[first : first + length], which eight more octets follow."""
     if start + length + 8 > octets.shape[0]:
@@ -204,7 +207,7 @@ def _same(octets, start, known, first, length):  # type: ignore[no-untyped-def]
     return (_eight(octets, start + j) ^ _eight(known, first + j)) & rest == 0
 
 
-@_compiled
+@compiled
 def _find(slots, entries, known, octets, start, end, level):  # type: ignore[no-untyped-def]
     """Row of the name octets[start:end] at a level, -1 where nobody declared it."""
     slot = _slot(_hash(octets, start, end, level))
@@ -220,7 +223,7 @@ def _find(slots, entries, known, octets, start, end, level):  # type: ignore[no-
     return np.int32(-1)
 
 
-@_compiled
+@compiled
 def _stands(entries, known, k, octets, start, end, level):  # type: ignore[no-untyped-def]
     """Whether name k of a level, and then a quote, stands at `start`."""
     if k < 0 or entries[k, 2] != level or start + entries[k, 1] >= end or octets[start + entries[k, 1]] != 34:
@@ -228,14 +231,14 @@ def _stands(entries, known, k, octets, start, end, level):  # type: ignore[no-un
     return _same(octets, start, known, entries[k, 0], entries[k, 1])
 
 
-@_compiled
-def _past_blanks(octets, p, end):  # type: ignore[no-untyped-def]
+@compiled
+def past_blanks(octets, p, end):  # type: ignore[no-untyped-def]
     while p < end and (octets[p] == 32 or octets[p] == 9 or octets[p] == 13 or octets[p] == 10):
         p += 1
     return p
 
 
-@_compiled
+@compiled
 def _string_end(octets, p, end):  # type: ignore[no-untyped-def]
     """Position of the closing quote of a string whose text begins at p; -1 if it has escapes or does not end.
 
@@ -258,15 +261,15 @@ def _string_end(octets, p, end):  # type: ignore[no-untyped-def]
     return -1
 
 
-@_compiled
+@compiled
 def _digits_end(octets, p, end):  # type: ignore[no-untyped-def]
     while p < end and 48 <= octets[p] <= 57:
         p += 1
     return p
 
 
-@_compiled
-def _number_end(octets, p, end):  # type: ignore[no-untyped-def]
+@compiled
+def number_end(octets, p, end):  # type: ignore[no-untyped-def]
     """Where a JSON number at p ends, where its whole part ends, and whether it has an exponent; -1 if it is none."""
     if octets[p] == 45:
         p += 1
@@ -290,8 +293,8 @@ def _number_end(octets, p, end):  # type: ignore[no-untyped-def]
     return p, whole, exponent
 
 
-@_compiled
-def _word(octets, p, end):  # type: ignore[no-untyped-def]
+@compiled
+def word(octets, p, end):  # type: ignore[no-untyped-def]
     """true, false or null at p: its type and its length, length 0 if it is none of them."""
     c = octets[p]
     if c == 116 and p + 4 <= end and octets[p + 1] == 114 and octets[p + 2] == 117 and octets[p + 3] == 101:
@@ -306,7 +309,7 @@ def _word(octets, p, end):  # type: ignore[no-untyped-def]
     return NULL, 0
 
 
-@_compiled
+@compiled
 def _value_after_key(octets, p, end):  # type: ignore[no-untyped-def]
     """Where the value of the member whose key begins at p stands; -1 if the key is not plain."""
     if octets[p] != 34:
@@ -314,14 +317,14 @@ def _value_after_key(octets, p, end):  # type: ignore[no-untyped-def]
     p = _string_end(octets, p + 1, end)
     if p < 0:
         return -1
-    p = _past_blanks(octets, p + 1, end)
+    p = past_blanks(octets, p + 1, end)
     if p >= end or octets[p] != 58:
         return -1
-    p = _past_blanks(octets, p + 1, end)
+    p = past_blanks(octets, p + 1, end)
     return p if p < end else -1
 
 
-@_compiled
+@compiled
 def _scalar_end(octets, p, end):  # type: ignore[no-untyped-def]
     """Where a string, number or word at p ends; -1 if it is none or not plain."""
     c = octets[p]
@@ -329,12 +332,12 @@ def _scalar_end(octets, p, end):  # type: ignore[no-untyped-def]
         close = _string_end(octets, p + 1, end)
         return close + 1 if close >= 0 else -1
     if c == 45 or 48 <= c <= 57:
-        return _number_end(octets, p, end)[0]
-    length = _word(octets, p, end)[1]
+        return number_end(octets, p, end)[0]
+    length = word(octets, p, end)[1]
     return p + length if length > 0 else -1
 
 
-@_compiled
+@compiled
 def _nested_end(octets, p, end):  # type: ignore[no-untyped-def]
     """Where a plain object or array at p ends; -1 if it is not plain or nested too deep to be sure."""
     objects, depth = np.int64(0), 0  # a bit per depth: is it an object
@@ -352,7 +355,7 @@ def _nested_end(octets, p, end):  # type: ignore[no-untyped-def]
             if p < 0:
                 return -1
         while True:  # after a value, or after an opening
-            p = _past_blanks(octets, p, end)
+            p = past_blanks(octets, p, end)
             if p >= end:
                 return -1
             in_object = (objects >> depth) & 1 == 1
@@ -366,7 +369,7 @@ def _nested_end(octets, p, end):  # type: ignore[no-untyped-def]
             if not opened:
                 if octets[p] != 44:
                     return -1
-                p = _past_blanks(octets, p + 1, end)
+                p = past_blanks(octets, p + 1, end)
                 if p >= end:
                     return -1
             if in_object:
@@ -376,14 +379,14 @@ def _nested_end(octets, p, end):  # type: ignore[no-untyped-def]
             break
 
 
-@_compiled
+@compiled
 def _two(octets, p):  # type: ignore[no-untyped-def]
     """The number of two digits at p; -1 if they are none."""
     a, b = octets[p] - 48, octets[p + 1] - 48
     return a * 10 + b if 0 <= a <= 9 and 0 <= b <= 9 else -1
 
 
-@_compiled
+@compiled
 def _days(year, month, day):  # type: ignore[no-untyped-def]
     """Days since 1970-01-01 in the proleptic Gregorian calendar (years begun in March, so that leap days come last)."""
     y = year - 1 if month <= 2 else year
@@ -393,14 +396,14 @@ def _days(year, month, day):  # type: ignore[no-untyped-def]
     return era * 146097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719468
 
 
-@_compiled
+@compiled
 def _month_length(year, month):  # type: ignore[no-untyped-def]
     if month == 2:
         return 29 if (year % 4 == 0 and year % 100 != 0) or year % 400 == 0 else 28
     return 30 if month == 4 or month == 6 or month == 9 or month == 11 else 31
 
 
-@_compiled
+@compiled
 def _time(octets, start, length):  # type: ignore[no-untyped-def]
     """Microseconds since 1970 of YYYY-MM-DDTHH:MM:SS[.f{1,6}](Z|+HH:MM|-HH:MM), and whether it is one.
 
@@ -443,7 +446,7 @@ def _time(octets, start, length):  # type: ignore[no-untyped-def]
     return np.int64(_days(year, month, day)) * _MICROSECONDS_A_DAY + seconds * 1_000_000 + micros, True
 
 
-@_compiled
+@compiled
 def _put_number(octets, p, end, whole, path, line, targets, values, there, numbers, has_number):  # type: ignore[no-untyped-def]
     """Keep a number without exponent in every column of its path; False where that is not exact beyond doubt.
 
@@ -483,7 +486,7 @@ def _put_number(octets, p, end, whole, path, line, targets, values, there, numbe
     return True
 
 
-@_compiled
+@compiled
 def _shape_number(known, hashes, slots, count, types):  # type: ignore[no-untyped-def]
     """Number of a shape, a new one if it was not met before; -1 if there is no room for it."""
     h = np.int64(-3750763034362895579)
@@ -512,7 +515,7 @@ def _shape_number(known, hashes, slots, count, types):  # type: ignore[no-untype
     return number
 
 
-@_compiled
+@compiled
 def _read_line(  # type: ignore[no-untyped-def]
     octets, p, end, line, slots, entries, known, followers, targets, types, starts, lengths, values, there, numbers,
     has_number,
@@ -527,7 +530,7 @@ def _read_line(  # type: ignore[no-untyped-def]
     p += 1
     level, opened, unknown_purposes, last = TOP, True, 0, followers.shape[0] - 1
     while True:  # at a key, or at the end of an empty object
-        p = _past_blanks(octets, p, end)
+        p = past_blanks(octets, p, end)
         if p >= end:
             return False
         if not (opened and octets[p] == 125):
@@ -546,10 +549,10 @@ def _read_line(  # type: ignore[no-untyped-def]
             if k >= 0:
                 last = k
             path = entries[k, 3] if k >= 0 else np.int32(-1)
-            p = _past_blanks(octets, close + 1, end)
+            p = past_blanks(octets, close + 1, end)
             if p >= end or octets[p] != 58:
                 return False
-            p = _past_blanks(octets, p + 1, end)
+            p = past_blanks(octets, p + 1, end)
             if p >= end:
                 return False
             if path >= 0:
@@ -557,6 +560,7 @@ def _read_line(  # type: ignore[no-untyped-def]
                     return False
             elif level == CONSENT:
                 unknown_purposes += 1
+                types[types.shape[0] - 1] = 1
                 if unknown_purposes > 1:
                     return False
             elif level != CONTEXT:
@@ -583,7 +587,7 @@ def _read_line(  # type: ignore[no-untyped-def]
                         there[column, line] = True
                 p += 1
             elif c == 45 or 48 <= c <= 57:
-                p, whole, exponent = _number_end(octets, p, end)
+                p, whole, exponent = number_end(octets, p, end)
                 if p < 0:
                     return False
                 if path >= 0:
@@ -604,7 +608,7 @@ def _read_line(  # type: ignore[no-untyped-def]
                 if p < 0:
                     return False
             else:
-                kind, length = _word(octets, p, end)
+                kind, length = word(octets, p, end)
                 if length == 0:
                     return False
                 p += length
@@ -614,16 +618,16 @@ def _read_line(  # type: ignore[no-untyped-def]
                     if column >= 0 and kind == BOOLEAN:
                         values[column, line] = length == 4
                         there[column, line] = True
-            p = _past_blanks(octets, p, end)
+            p = past_blanks(octets, p, end)
             if p >= end:
                 return False
         opened = False
         while octets[p] == 125:
             p += 1
             if level == TOP:
-                return _past_blanks(octets, p, end) == end
+                return past_blanks(octets, p, end) == end
             level = TOP
-            p = _past_blanks(octets, p, end)
+            p = past_blanks(octets, p, end)
             if p >= end:
                 return False
         if octets[p] != 44:
@@ -689,7 +693,7 @@ def read_lines(octets, offsets, usable, event_path, names, targets, shapes, colu
     starts, lengths, values, there = columns.start, columns.length, columns.values, columns.there
     numbers, has_number, shape, events = columns.numbers, columns.has_number, columns.shape, columns.event
     paths = targets.shape[1]
-    types = np.zeros(paths + 1, dtype=np.int16)
+    types = np.zeros(paths + 2, dtype=np.int16)
     followers = np.full(entries.shape[0] + 1, -1, dtype=np.int32)
     event_column = targets[TO_TEXT, event_path]
     lines = offsets.shape[0] - 1

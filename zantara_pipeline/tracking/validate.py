@@ -63,7 +63,7 @@ def validate_file(
     with tempfile.TemporaryDirectory() as folder:
         con = open_engine(None, Home(Path(folder)), threads=threads, memory_limit="600MB")
         try:
-            judge, failures = Judge(con, rules), Failures(con, rules)
+            judge, failures = Judge(con, rules), Failures(con, rules, stores=False)
             con.execute("CREATE TEMP TABLE sources AS SELECT 0 AS file_no, ? AS source", [path.name])
             for lines in line_tables([file], BATCH_BYTES):
                 judge.load(lines)
@@ -71,6 +71,7 @@ def validate_file(
                 failures.hold()
                 failures.explain()
                 _add(con, verdict, examples)
+                judge.forget_lines()
         finally:
             con.close()
     if adaptation:

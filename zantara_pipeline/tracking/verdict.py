@@ -11,6 +11,7 @@ failed (reasons.py), reading lines (plain_lines.py, other_lines.py), the rules t
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,7 +20,9 @@ from functools import partial
 import duckdb
 import pyarrow as pa
 
+from zantara_pipeline.privacy.consent import MOST_ID_LENGTH
 from zantara_pipeline.privacy.keyed_hash import Keyring
+from zantara_pipeline.tracking.large_lines import LargeLines, is_object, only, whole_text
 from zantara_pipeline.tracking.other_lines import ROW_ID, others_sql
 from zantara_pipeline.tracking.plain_lines import PlainLines
 from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, Exemption, TrackingPlan
@@ -36,11 +39,16 @@ _LATENESS = "(epoch_us(stated_received_at) - epoch_us(occurred_at))"
 _DAY_OF_RECEIPT = f"DATE '1970-01-01' + CAST(floor(epoch_us(received_at) / {24 * _HOUR}) AS INTEGER)"
 ID_COLUMNS = ("anonymous_id", "device_id")
 """Ids beside the user's under which somebody may deny."""
+# Whom a line may be about whose user_id is too long to be looked through: of anybody, somebody denied.
+ANYBODY = f"(anybody {secrets.token_hex(8)})"
 _NO_CATEGORY = ""  # no purpose has this name, so nobody can grant it
 LINES = f"(SELECT {ROW_ID} AS row_id, line, rendering FROM arrow_lines)"
-"""Subquery: the text of every line of the batch being judged (reader.BATCH_SCHEMA)."""
-OTHER_LINES = f"(SELECT {ROW_ID} AS row_id, line, rendering FROM arrow_others)"
-"""Subquery: of the few that are not plain, among which are all that have a shape_key, or are no events."""
+"""Subquery: every line of the batch being judged as it came (reader.BATCH_SCHEMA)."""
+OTHER_LINES = f"(SELECT {ROW_ID} AS row_id, line, rendering FROM arrow_not_plain)"
+"""Subquery: of the few that are not plain, among which are all that are no events, as they came."""
+TEXTS = f"(SELECT {ROW_ID} AS row_id, line FROM arrow_texts)"
+"""Subquery: what the JSON functions may read of the batch: the lines that are not plain, after `judge` those too that are and
+failed. Large lines are short there (large_lines.py)."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ class Judge:
     """Judges batches of lines of one connection; `load`, `learn`, `judge`, read the temp tables; again.
 
     Temp tables after `judge`: `parsed` (one row a line: file_no, line_no, stage, times, consent: what judging needs) and
-    `bad_shapes` (shape_key, reasons; of all batches so far). By row_id, LINES has the text of each line and `values_of` what
+    `bad_shapes` (shape_key, reasons; of all batches so far). By row_id, LINES and TEXTS have each line and `values_of` what
     is in it: the envelope's values, a column for each property in each type declared, so that a query of one event reads
     that event's columns only. `plain` holds the columns of the lines that were plain; `plain_no` in `parsed` is the row there.
     """
@@ -72,18 +80,20 @@ class Judge:
         self.con, self.rules = con, rules
         con.execute(f"CREATE TEMP TABLE bad_shapes (shape_key UBIGINT, reasons {REASON_TYPE})")
         self.forget_users()
-        self._plain = PlainLines(rules.plan)
-        self.plain = self._plain.schema.empty_table()
-        self._others_sql, self._parse_sql = _others_sql(rules.plan), _parse_sql(rules)
+        self._plain, self._large = PlainLines(rules.plan), LargeLines(rules.plan)
+        self._others_sql, self._large_sql = (_others_sql(rules.plan, large=large) for large in (False, True))
+        self._parse_sql = _parse_sql(rules)
         self._shapes: dict[int, list[Reason]] = {}
 
     def load(self, lines: pa.Table) -> pa.Array:
         """Parse a batch (reader.BATCH_SCHEMA); returns the user ids whose consent statements were not asked for yet."""
         read = self._plain.read(lines)
-        self.plain = read.plain
-        for name, table in (("arrow_lines", lines), ("arrow_plain", read.plain), ("arrow_others", read.others)):
-            self.con.register(name, table)
-        self.con.execute(self._others_sql)
+        self.plain, self._lines, self._texts = read.plain, lines, self._large.shortened(read.others)
+        tables = {"lines": lines, "plain": read.plain, "not_plain": read.others, "others": self._texts.lines}
+        for name, table in tables.items():
+            self.con.register(f"arrow_{name}", table)
+        self._register_texts()
+        self.con.execute(self._large_sql if self._texts.beside.num_rows else self._others_sql)
         self.con.execute(self._parse_sql)
         self._refuse_lax_json()
         self._name_unclear_users()
@@ -91,23 +101,41 @@ class Judge:
         self.con.execute("INSERT INTO known_users SELECT user_id FROM new_users")
         return self.con.sql("SELECT user_id FROM new_users").to_arrow_table().column(0)
 
+    def _register_texts(self) -> None:
+        self.con.register("arrow_texts", self._texts.lines)
+        self.con.register("arrow_beside", self._texts.beside)
+
     def _refuse_lax_json(self) -> None:
-        suspects = self.con.execute(
-            f"SELECT row_id, line FROM parsed JOIN {OTHER_LINES} USING (row_id) WHERE lax"
-        ).fetchall()
+        suspects = self.con.execute(f"SELECT row_id, line FROM parsed JOIN {TEXTS} USING (row_id) WHERE lax").fetchall()
         wrong = [row_id for row_id, line in suspects if not _is_strict_json(line)]
         if wrong:
             self.con.execute("UPDATE parsed SET stage = 'unparsable' WHERE row_id IN (SELECT unnest(?))", [wrong])
 
     def _name_unclear_users(self) -> None:
         """Temp table `unclear_users`: whom a line may be about whose user_id is not one text (few lines, or a broken feed)."""
-        query = f"SELECT row_id, line FROM parsed JOIN {OTHER_LINES} USING (row_id) WHERE user_unclear AND stage <> 'unparsable'"
-        named = [(row_id, user) for row_id, line in self.con.execute(query).fetchall() for user in users_named(line)]
+        query = (
+            "SELECT row_id, line, coalesce(anybody, false) FROM parsed "
+            f"JOIN {TEXTS} USING (row_id) LEFT JOIN arrow_beside USING (row_id) "
+            "WHERE user_unclear AND stage <> 'unparsable'"
+        )
+        named = [
+            (row_id, user)
+            for row_id, line, anybody in self.con.execute(query).fetchall()
+            for user in users_named(line) | ({ANYBODY} if anybody else set())
+        ]
         rows = {"row_id": [row_id for row_id, _ in named], "user_id": [user for _, user in named]}
         schema = pa.schema([("row_id", pa.int64()), ("user_id", pa.string())])
         self.con.register("arrow_unclear", pa.table(rows, schema=schema))
         self.con.execute("CREATE OR REPLACE TEMP TABLE unclear_users AS FROM arrow_unclear")
         self.con.unregister("arrow_unclear")
+
+    def forget_lines(self) -> None:
+        """Give back the memory of the batch just judged, when all was read of it."""
+        for name in ("parsed", OTHER_VALUES):
+            self.con.execute(f"DROP TABLE {name}")
+        for name in ("lines", "plain", "not_plain", "others", "texts", "beside"):
+            self.con.unregister(f"arrow_{name}")
+        del self.plain, self._lines, self._texts
 
     def forget_users(self) -> None:
         """Drop the statements held for the users seen so far (they are kept over the batches of one commit only)."""
@@ -116,15 +144,10 @@ class Judge:
             "CREATE OR REPLACE TEMP TABLE statements "
             "(user_id VARCHAR, purpose VARCHAR, status VARCHAR, effective_from TIMESTAMPTZ, origin VARCHAR)"
         )
+        denials = [(ANYBODY, purpose) for purpose in self.rules.plan.purposes]
+        if denials:
+            self.con.executemany("INSERT INTO statements VALUES (?, ?, 'denied', '-infinity', 'ledger')", denials)
         self.con.execute("CREATE OR REPLACE TEMP TABLE objections (kind VARCHAR, id VARCHAR, purpose VARCHAR)")
-
-    def forget_batch(self) -> None:
-        """Give back the memory of the batch that was judged last; `failing` lines are kept elsewhere (reasons.py)."""
-        self.plain = self.plain.slice(0, 0)
-        for name in ("arrow_lines", "arrow_plain", "arrow_others"):
-            self.con.unregister(name)
-        for name in ("parsed", OTHER_VALUES):
-            self.con.execute(f"DROP TABLE IF EXISTS {name}")
 
     def learn(self, statements: pa.Table) -> None:
         """Add consent statements (privacy.consent.STATEMENT_SCHEMA) to those that the next batches are judged by."""
@@ -178,6 +201,13 @@ class Judge:
                 self.con.execute(_exempt_sql(rule, self.rules.plan))
         self._judge_shapes()
         self.con.execute(_QUARANTINE_SQL)
+        self._add_texts_of_plain_failures()
+
+    def _add_texts_of_plain_failures(self) -> None:
+        failed = self.con.execute(_PLAIN_FAILURES_SQL).fetchnumpy()["row_id"]
+        if len(failed):
+            self._texts = self._texts.joined(self._large.shortened(only(self._lines, failed)))
+            self._register_texts()
 
     def _judge_shapes(self) -> None:
         """One structural verdict per distinct shape: the types of one sample row stand for all rows of the shape."""
@@ -189,7 +219,7 @@ class Judge:
             paths = sql_list(declared_paths(self.rules.plan))
             samples = self.con.execute(
                 f"SELECT shape_key, event, json_type(line, {paths}), len(json_keys(line)), len(json_keys(line, '$.properties')) "
-                f"FROM parsed JOIN {OTHER_LINES} USING (row_id) WHERE row_id IN (SELECT unnest(?))", [new],
+                f"FROM parsed JOIN {TEXTS} USING (row_id) WHERE row_id IN (SELECT unnest(?))", [new],
             ).fetchall()  # fmt: skip
             for key, *shape in samples:
                 self._shapes[key] = structural_reasons(Shape(*shape), self.rules.plan)
@@ -207,8 +237,10 @@ def _is_strict_json(line: str) -> bool:
 
     try:
         json.loads(line, parse_constant=refuse)
-    except (ValueError, RecursionError):  # deeper than Python reads: nobody can say that it is strict
+    except ValueError:
         return False
+    except RecursionError:  # deeper than Python reads
+        return is_object(line)
     return True
 
 
@@ -225,8 +257,14 @@ def values_of(event: str | None = None, *, others_only: bool = False) -> str:
     return f"(FROM ({plain}) {which} UNION ALL BY NAME FROM {OTHER_VALUES} {which})"
 
 
-def _others_sql(plan: TrackingPlan) -> str:
-    return f"CREATE OR REPLACE TEMP TABLE {OTHER_VALUES} AS WITH {others_sql(plan)} FROM others"
+def _others_sql(plan: TrackingPlan, *, large: bool) -> str:
+    """large : some lines are short ones, whose long texts stand beside them."""
+    others = "FROM others"
+    if large:
+        texts = [*CONTEXT_KEYS, *_text_columns(plan)]
+        whole = ", ".join(f"{whole_text('beside', f'n.{name}')} AS {name}" for name in texts)
+        others = f"SELECT n.* REPLACE ({whole}) FROM others AS n LEFT JOIN arrow_beside AS beside USING (row_id)"
+    return f"CREATE OR REPLACE TEMP TABLE {OTHER_VALUES} AS WITH {others_sql(plan)} {others}"
 
 
 def _unjudged(plan: TrackingPlan) -> list[str]:
@@ -241,6 +279,8 @@ def _parse_sql(rules: Rules) -> str:
 
     Plain lines come read (plain_lines.py); the engine reads the others. Consent is read right after parsing. Denied
     wins over granted, wherever it was said.
+
+    large : some lines are short ones, whose long texts stand beside them.
     """
     plan, purposes = rules.plan, rules.plan.purposes
     consents = "".join(f", event_consent_{p} AS consent_{p}" for p in purposes)
@@ -250,8 +290,8 @@ def _parse_sql(rules: Rules) -> str:
         WITH plain AS (
             SELECT * REPLACE (event::VARCHAR AS event), {ROW_ID} AS row_id, false AS lax, true AS is_object, user_id AS uid,
                 false AS consent_unreadable, false AS says_twice, false AS user_unclear, false AS keys_twice,
-                NULL::UBIGINT AS shape_key, true AS ranges_pass, false AS timestamp_wrong, false AS received_at_wrong,
-                stated_received_at IS NULL AS received_at_missing
+                NULL::VARCHAR[] AS long_ids, NULL::UBIGINT AS shape_key, true AS ranges_pass, false AS timestamp_wrong,
+                false AS received_at_wrong, stated_received_at IS NULL AS received_at_missing
             FROM arrow_plain
         ), named AS (FROM plain UNION ALL BY NAME FROM {OTHER_VALUES})
         SELECT * EXCLUDE (ranges_pass, {", ".join(_unjudged(plan))}){consents},
@@ -265,6 +305,11 @@ def _parse_sql(rules: Rules) -> str:
                 ELSE 'accepted' END AS stage
         FROM named
     """
+
+
+def _text_columns(plan: TrackingPlan) -> list[str]:
+    texts = ((n, event) for event in plan.events.values() for n, p in event.properties.items() if p.type == "string")
+    return sorted({typed_column(name, event) for name, event in texts})
 
 
 def _category(plan: TrackingPlan) -> str:
@@ -319,7 +364,7 @@ def _two_consents_sql(plan: TrackingPlan) -> str:
     unsaid = "".join(f", says_{p} = false, event_consent_{p} = false" for p in plan.purposes)
     return f"""
         UPDATE parsed SET stage = 'suppressed', consent_unreadable = true{unsaid}
-        FROM {OTHER_LINES} AS lines
+        FROM {TEXTS} AS lines
         WHERE lines.row_id = parsed.row_id AND stage = 'accepted' AND shape_key IN (SELECT shape_key FROM bad_shapes)
             AND CASE WHEN is_object THEN len(list_filter(json_keys(line), lambda k: k = 'consent')) > 1 END
     """
@@ -345,13 +390,15 @@ def _plainly_denied_sql(plan: TrackingPlan) -> str:
 def _may_be_exempt(rule: Exemption, plan: TrackingPlan) -> str:
     """Lines of people who were not asked where a rule exempts the event: nothing in the line itself speaks against it.
 
-    Each key of the line and of its context stands once: a second country, or a second id, could be the right one.
+    Each key of the line and of its context stands once: a second country, or a second id, could be the right one. Who was
+    asked about a purpose that nobody declared was asked, whatever was meant by it.
     """
     countries, category = ", ".join(map(quote, rule.countries)), plan.category(rule.event) or _NO_CATEGORY
     said = f"says_{category}" if category in plan.purposes else "true"
     return (
         f"stage = 'suppressed' AND event = {quote(rule.event)} AND country IN ({countries}) "
-        f"AND NOT consent_unreadable AND NOT {said} AND NOT keys_twice AND NOT user_unclear"
+        f"AND NOT consent_unreadable AND NOT {said} AND NOT keys_twice AND NOT user_unclear "
+        "AND NOT asked_else"
     )
 
 
@@ -378,8 +425,16 @@ def _exempt_sql(rule: Exemption, plan: TrackingPlan) -> str:
 
 
 def _time_problem(rules: Rules) -> str:
-    """Rare, so only whether any of them holds; `_time_reasons` says which, for those rows."""
-    return " OR ".join(f"coalesce({condition}, false)" for condition, _ in time_rules(rules))
+    """Rare, so only whether any of them holds, or an id is too long; `time_rules` and `id_rules` say which, for those rows."""
+    conditions = [*(condition for condition, _ in time_rules(rules)), "len(long_ids) > 0"]
+    return " OR ".join(f"coalesce({condition}, false)" for condition in conditions)
+
+
+def id_rules() -> list[tuple[str, str]]:
+    return [
+        (f"list_contains(long_ids, '{name}')", reason_sql("too_long", f"$.{name}", "maxLength", str(MOST_ID_LENGTH), "string"))
+        for name in ("event_id", *ENVELOPE_STRINGS)
+    ]  # fmt: skip
 
 
 def time_rules(rules: Rules) -> list[tuple[str, str]]:
@@ -433,6 +488,8 @@ _NEW_USERS_SQL = """
     WHERE uid IS NOT NULL
     UNION SELECT user_id FROM unclear_users ANTI JOIN known_users USING (user_id)
 """
+
+_PLAIN_FAILURES_SQL = "SELECT row_id FROM parsed WHERE stage = 'quarantined' AND plain_no IS NOT NULL"
 
 _QUARANTINE_SQL = """
     UPDATE parsed SET stage = 'quarantined'

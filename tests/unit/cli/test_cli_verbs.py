@@ -124,6 +124,12 @@ def test_validate_succeeds_where_nothing_is_wrong(home: Path, tmp_path: Path) ->
     assert "2 rows in, 1 accepted" in zantara(home, "events", "validate", path).out
 
 
+def test_validate_says_that_a_file_holds_no_line(home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "blank.jsonl"
+    path.write_text("\n \n")
+    assert zantara(home, "events", "validate", path).out == f"{path}: it holds no line\n"
+
+
 @pytest.mark.parametrize("form", [[], ["--json"]], ids=["text", "json"])
 def test_a_file_that_cannot_be_validated_is_one_line(home: Path, tmp_path: Path, form: list[str]) -> None:
     path = tmp_path / "torn.jsonl.gz"

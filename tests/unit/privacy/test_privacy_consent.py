@@ -109,11 +109,12 @@ GOOD = f"{USER},analytics,granted,2026-03-01T00:00:00Z\n"
         (HEADER + GOOD + f"{USER},analytics,granted,0001-01-01T00:00:00+09:00\n", 3, "not an ISO 8601 time"),
         (HEADER + GOOD + f"{USER},analytics,granted,2026-03-01T00:00:00\n", 3, "has no zone"),
         (HEADER + GOOD + ",analytics,granted,2026-03-01T00:00:00Z\n", 3, "no user_id"),
+        (HEADER + GOOD + "u" * 1_001 + ",analytics,granted,2026-03-01T00:00:00Z\n", 3, "a user_id of more than 1,000 characters"),
         (HEADER + GOOD + f'"{USER},analytics,granted,2026-03-01T00:00:00Z\n' + GOOD * 4000, None, "quote that is not closed"),
     ],
     ids=[
         "empty", "no header", "columns swapped", "too few", "too many", "purpose", "swapped values", "status", "time", "no day",
-        "before all time", "zone", "no user", "open quote",
+        "before all time", "zone", "no user", "long user", "open quote",
     ],
 )  # fmt: skip
 def test_a_bad_line_is_named_and_nothing_is_taken(

@@ -226,6 +226,15 @@ def test_unreadable_consent_of_somebody_who_denied_in_the_ledger_is_not_kept(sho
     assert everything(shop.home.root) == ""
 
 
+@pytest.mark.parametrize("value", [True, False, None, "yes"])
+@pytest.mark.parametrize("more", [{}, {"x": "plain no more: \\"}], ids=["plain", "read by the engine"])
+def test_who_was_asked_about_a_purpose_that_nobody_declared_was_asked(
+    shop: Shop, value: Any, more: dict[str, Any]
+) -> None:
+    asked = timing(consent={"marketing": value}) | {"context": {"country": "FR"} | more}
+    assert landed(shop, asked, timing(consent={}, event_id="e-2")) == (1, 1, 1, 0, 0)
+
+
 def test_who_denies_with_one_event_is_not_exempt_with_the_next(shop: Shop) -> None:
     assert landed(shop, timing(consent=DENIED), timing(event_id="e-2")) == (0, 0, 2, 0, 0)
 
@@ -242,11 +251,14 @@ def test_an_object_in_place_of_an_id_is_not_kept_as_one(shop: Shop) -> None:
     assert row["event_id"] is None and "joe" not in everything(shop.home.root)
 
 
-def test_nesting_deeper_than_python_reads_is_one_line_and_not_the_file(shop: Shop) -> None:
-    deep = json.dumps(event())[:-1] + ',"context":{"x":' + "[" * 100_000 + '"NaN"' + "]" * 100_000 + "}}"
-    shop.land("a.jsonl", [deep, event(event_id="e-2")])
+@pytest.mark.parametrize("depth", [2_000, 100_000])
+def test_nesting_deeper_than_python_reads_is_judged_like_any_other(shop: Shop, depth: int) -> None:
+    def deep(inner: str) -> str:
+        return json.dumps(event())[:-1] + ',"context":{"x":' + "[" * depth + inner + "]" * depth + "}}"
+
+    shop.land("a.jsonl", [deep('"NaN"'), deep("NaN"), event(event_id="e-2")])
     shop.ingest()
-    assert shop.query("SELECT rows_in, accepted FROM ingested_files") == [(2, 1)]
+    assert shop.query("SELECT rows_in, accepted, unparsable FROM ingested_files") == [(3, 2, 1)]
 
 
 def test_a_replayed_line_that_is_exempt_now_is_counted_as_exempt(shop: Shop) -> None:

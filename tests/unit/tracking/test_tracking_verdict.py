@@ -369,7 +369,7 @@ def test_an_empty_file_and_a_missing_one(tmp_path: Path) -> None:
     assert validate_file(tmp_path / "a.jsonl", RULES, threads=1).counts.rows_in == 0
     with pytest.raises(InputError, match="no such file"):
         validate_file(tmp_path / "b.jsonl", RULES, threads=1)
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="it is a folder"):
         validate_file(tmp_path, RULES, threads=1)
 
 

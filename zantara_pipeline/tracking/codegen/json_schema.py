@@ -14,6 +14,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from zantara_pipeline.privacy.consent import MOST_ID_LENGTH
 from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, EventPlan, Property, TrackingPlan
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -37,12 +38,12 @@ def json_schema(event: EventPlan, plan: TrackingPlan) -> dict[str, Any]:
         **({"description": event.description} if event.description else {}),
         "type": "object",
         "properties": {
-            "event_id": {"type": "string", "minLength": 1},
+            "event_id": {"type": "string", "minLength": 1, "maxLength": MOST_ID_LENGTH},
             "event": {"const": event.event},
             "timestamp": _TIME,
             "sent_at": _TIME | {"type": ["string", "null"]},
             "received_at": _TIME | {"type": ["string", "null"]},
-            **dict.fromkeys(ENVELOPE_STRINGS, optional_text),
+            **dict.fromkeys(ENVELOPE_STRINGS, optional_text | {"maxLength": MOST_ID_LENGTH}),
             "properties": properties,
             "context": {"type": ["object", "null"], "properties": dict.fromkeys(CONTEXT_KEYS, optional_text)},
             "consent": {"type": "object", "properties": {name: {"type": "boolean"} for name in plan.purposes}},
