@@ -91,7 +91,11 @@ def test_following_equals_making_anew(recorded: Recorded, seed: int) -> None:
         if day == 3:  # values change where they are, as after a fix that was replayed
             changed = rng.sample(range(len(lake.rows)), 10)
             for place in changed:
-                lake.rows[place] = lake.rows[place] | {"user_id": lake.rows[place - 1]["user_id"], "brand": "z", "rating": 5.0}
+                lake.rows[place] = lake.rows[place] | {
+                    "user_id": lake.rows[place - 1]["user_id"],
+                    "brand": "z",
+                    "rating": 5.0,
+                }
             told["since"] = min(since or at(99).date(), *(lake.rows[place]["received_date"] for place in changed))
         if day == 5:
             told |= expire(lake)
