@@ -109,7 +109,7 @@ class CoreShop:
 
 _BUILT = """
     SELECT table_schema || '.' || table_name FROM information_schema.tables
-    WHERE table_catalog = 'warehouse' AND table_schema IN ('core', 'staging') ORDER BY ALL
+    WHERE table_catalog = 'warehouse' AND table_schema IN ('core', 'staging', 'features') ORDER BY ALL
 """
 
 
@@ -206,7 +206,9 @@ def _dbt(folder: Path) -> None:
     places = ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--target-path", str(folder / "target"),
               "--log-path", str(folder / "logs"), "--log-level", "none"]  # fmt: skip
     with mock.patch.dict(os.environ, environment), contextlib.redirect_stdout(io.StringIO()):
-        done = dbtRunner().invoke(["run", "--select", "+path:models/core", "int_events__stitched", *places])
+        done = dbtRunner().invoke(
+            ["run", "--select", "+path:models/core", "int_events__stitched", "interactions", *places]
+        )
     problems = [
         f"{one.node.name}: {one.message}" for one in getattr(done.result, "results", []) if one.status != "success"
     ]
