@@ -171,9 +171,9 @@ STORES: tuple[Store, ...] = (
     Store(
         name="restricted segments",
         paths=(
-            "data/restricted/segments.duckdb",
-            "data/restricted/segments.duckdb.new",
-            "data/restricted/segments.duckdb.new.wal",
+            "data/restricted/segments_whole.duckdb",
+            "data/restricted/segments_whole.duckdb.new",
+            "data/restricted/segments_whole.duckdb.new.wal",
         ),
         holds="all segments with their history, also those that are restricted or smaller than their min_size",
         owner=_PRIVACY,

@@ -39,7 +39,7 @@ def build_closing_assets(published_inputs: list[dg.AssetKey]) -> list[dg.AssetsD
         kinds={"duckdb"},
         pool="warehouse",
         description="data/published.duckdb: the read-only copy for analysts, sensors and read verbs, swapped in whole. Small and "
-        "restricted segments are in data/restricted/segments.duckdb only, made in the same step.",
+        "restricted segments are in data/restricted/segments_whole.duckdb only, made in the same step.",
         **_COMMON,
     )
     def published(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
