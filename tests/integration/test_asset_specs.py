@@ -56,7 +56,9 @@ def specs(repository: dg.RepositoryDefinition) -> dict[str, dict[str, Any]]:
 
 def _days(policy: Any) -> list[float] | None:
     """After how many days it warns and fails."""
-    return policy and [window.to_timedelta().total_seconds() / 86400 for window in (policy.warn_window, policy.fail_window)]
+    return policy and [
+        window.to_timedelta().total_seconds() / 86400 for window in (policy.warn_window, policy.fail_window)
+    ]
 
 
 def test_asset_specs_are_those_recorded(specs: dict[str, dict[str, Any]], request: pytest.FixtureRequest) -> None:

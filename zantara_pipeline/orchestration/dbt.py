@@ -6,8 +6,10 @@ Belongs here: translating dbt nodes into assets and calling dbt. Does not belong
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -60,9 +62,10 @@ class Translator(DagsterDbtTranslator):  # type: ignore[misc]
         return {**super().get_tags(dbt_resource_props), **said}
 
     def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None) -> dg.AssetSpec:
-        spec = super().get_asset_spec(manifest, unique_id, project)
+        spec: dg.AssetSpec = super().get_asset_spec(manifest, unique_id, project)
         meta = segment_meta(self.get_resource_props(manifest, unique_id))
-        return spec.replace_attributes(freshness_policy=freshness(meta)) if meta else spec
+        spec = spec.replace_attributes(freshness_policy=freshness(meta)) if meta else spec
+        return spec
 
 
 _TAGS = ("purpose", "legal_basis", "entity", "ttl_days", "access_level", "min_size")
@@ -142,6 +145,32 @@ def ensure_manifest(pipeline: Pipeline) -> Path:
         path.unlink()
     target.rmdir()
     return pipeline.manifest
+
+
+def compile_draft(pipeline: Pipeline, sql: str, meta: Mapping[str, Any]) -> str:
+    """The members that a draft of a segment would have, as SQL for the warehouse; nothing is built or kept.
+
+    Raises
+    ------
+    InputError : dbt cannot compile it.
+    """
+    ensure_manifest(pipeline)
+    wrapped = (
+        f"{{{{ config(meta={dict(meta)!r}) }}}}{{% set select_sql %}}{sql}{{% endset %}}"
+        f"{{{{ members_of(select_sql, {dict(meta)!r}) }}}}"
+    )
+    with tempfile.TemporaryDirectory(dir=pipeline.home.scratch) as target:
+        known = pipeline.manifest.with_name("partial_parse.msgpack")
+        if known.exists():  # else dbt reads the whole project again: 10 seconds
+            shutil.copy(known, target)
+        command = [sys.executable, "-m", "zantara_pipeline.orchestration.dbt_child", "compile", "--inline", wrapped,
+                   "--project-dir", str(pipeline.dbt_project), "--target-path", target, "--output", "json", "--quiet",
+                   "--no-introspect", "--no-populate-cache"]  # fmt: skip
+        done = subprocess.run(command, env=os.environ | dbt_environment(pipeline), capture_output=True, text=True)
+    if done.returncode != 0:
+        problem = " ".join((done.stdout + done.stderr).split())[-400:]
+        raise InputError(f"the draft does not compile: {problem}", None, "mend the SELECT")
+    return str(json.loads(done.stdout)["compiled"])
 
 
 def column_descriptions(manifest: Path) -> dict[tuple[str, str], dict[str, str]]:
