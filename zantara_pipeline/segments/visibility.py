@@ -53,17 +53,26 @@ def is_visible(size: int, min_size: int, extra: int, was_visible: bool) -> bool:
 
 @dataclass(frozen=True)
 class Size:
-    """A segment at the clock of a run, beside what it was at the clock before (None: it was not there)."""
+    """A segment at the clock of a run, beside what it was at the clock before (previous is None: it was not there).
+
+    shown_from : the size from which a hidden segment is shown.
+    """
 
     segment: Segment
     size: int
     visible: bool
     previous: int | None
+    was_visible: bool
     since: str | None
+    shown_from: int
 
-    def told(self, size: int) -> str:
-        smallest = self.segment.meta.min_size
-        return f"{size:,}" if size >= smallest else f"fewer than {smallest:,}"
+    @property
+    def is_restricted(self) -> bool:
+        return self.segment.meta.access_level == "restricted"
+
+    def told(self, size: int, visible: bool) -> str:
+        """Sizes that the catalogue hides are not told by an alert either."""
+        return f"{size:,}" if visible else f"fewer than {self.shown_from:,}"
 
 
 def record_sizes(
@@ -86,7 +95,8 @@ def record_sizes(
             extra = margin(meta.min_size, rules.visible_margin_pct)
             visible = is_visible(size, meta.min_size, extra, bool(before[2])) and (not is_past or bool(before[2]))
             visible = visible and meta.access_level != "restricted"
-            found.append(Size(segment, size, visible, None if is_past else before[1], before[0]))
+            previous = None if is_past else before[1]
+            found.append(Size(segment, size, visible, previous, bool(before[2]), before[0], meta.min_size + extra))
             if not is_past:
                 row = (segment.name, now, size, int(visible))
                 db.execute("INSERT OR REPLACE INTO segment_sizes VALUES (?, ?, ?, ?)", row)
@@ -95,20 +105,26 @@ def record_sizes(
 
 def size_findings(sizes: Sequence[Size], rules: SegmentRules) -> list[Finding]:
     """Segments that grew or shrank by more than the contract allows since the clock before."""
-    return [_finding(size, size.previous) for size in sizes if size.previous is not None and _jumped(size, rules)]
+    return [
+        _finding(size, size.previous, rules) for size in sizes if size.previous is not None and _jumped(size, rules)
+    ]
 
 
 def _jumped(size: Size, rules: SegmentRules) -> bool:
     was, least = size.previous or 0, size.segment.meta.min_size
-    if was < least and size.size < least:
-        return False
-    return abs(size.size - was) * 100 > max(was, least) * rules.max_size_change_pct
+    worth_telling = max(was, size.size) >= least if size.is_restricted else size.visible or size.was_visible
+    return worth_telling and abs(size.size - was) * 100 > max(was, least) * rules.max_size_change_pct
 
 
-def _finding(size: Size, was: int) -> Finding:
+def _finding(size: Size, was: int, rules: SegmentRules) -> Finding:
     # an alert carries no address; the part before the @ is the team's name
     owner, name = size.segment.meta.owner.partition("@")[0], size.segment.name
-    day = (size.since or "")[:10]
-    message = f"{name} went from {size.told(was)} to {size.told(size.size)} members since {day}; its owner is {owner}"
-    details = {"owner": owner, "was": size.told(was), "is": size.told(size.size), "since": size.since}
+    if size.is_restricted:
+        way = "grew" if size.size > was else "shrank"
+        said, numbers = f"{way} by more than {rules.max_size_change_pct:g} %", {}
+    else:
+        numbers = {"was": size.told(was, size.was_visible), "is": size.told(size.size, size.visible)}
+        said = f"went from {numbers['was']} to {numbers['is']} members"
+    message = f"{name} {said} since {(size.since or '')[:10]}; its owner is {owner}"
+    details = {"owner": owner, "since": size.since, **numbers}
     return Finding("segment_size", "warning", f"segment/{name}", message, details)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from test_segment_models import LAST, consent, world
 
 from zantara_pipeline.errors import InputError
+from zantara_pipeline.segments.preview import preview
 from zantara_pipeline.segments.why import Answer, smallest, why
 
 ENTITIES = {"seg_shared_devices": "device", "seg_active_organisations": "organisation", "seg_cart_sessions": "session"}
@@ -99,3 +100,19 @@ def test_the_smallest_list_holds_what_is_needed_and_nothing_else(items: list[int
 
     kept = smallest(names, stays)
     assert stays(kept) and len(kept) == len(needs) + many
+
+
+def test_a_draft_is_asked_on_what_the_last_run_left(recorded: Recorded) -> None:
+    rows = [event for name in range(6) for event in world(random.Random(3), name)]
+    shop = built(recorded, Lake(rows, consent(random.Random(3), rows)))
+    same = preview(shop.con, "SELECT * FROM warehouse.segments.seg_rfm_classes", "user")
+    (rfm,) = [other for other in same.shared if other.segment == "seg_rfm_classes"]
+    assert same.size == rfm.size == rfm.shared > 0 and rfm.jaccard == 1
+    nobody = preview(shop.con, "SELECT * FROM warehouse.segments.seg_rfm_classes WHERE false", "organisation")
+    assert nobody.size == 0 and [(other.segment, other.shared) for other in nobody.shared] == [
+        ("seg_active_organisations", 0)
+    ]
+    for sql, said in (("SELECT nonsense FROM core.users", "the draft does not run"),
+                      ("SELECT * FROM segments.seg_rfm_classes CROSS JOIN range(2)", "one row a member")):  # fmt: skip
+        with pytest.raises(InputError, match=said):
+            preview(shop.con, sql, "user")

@@ -88,7 +88,7 @@ def test_the_same_clock_again_decides_the_same_and_a_past_one_shows_no_more_than
 @pytest.mark.parametrize(
     ("was", "now", "told"),
     [(100, 151, "100 to 151"), (100, 49, "100 to 49"), (100, 150, None), (100, 50, None), (4, 9, None), (9, 10, None),
-     (20, 0, "20 to fewer than 10"), (0, 40, "fewer than 10 to 40")],
+     (20, 0, "20 to fewer than 12"), (0, 40, "fewer than 12 to 40"), (3, 11, None)],
 )  # fmt: skip
 def test_a_jump_in_size_is_told_with_the_owner_and_without_small_numbers(
     tmp_path: Path, was: int, now: int, told: str | None
@@ -105,6 +105,15 @@ def test_a_jump_in_size_is_told_with_the_owner_and_without_small_numbers(
         assert finding.message == f"seg_a went from {told} members since 2026-03-01; its owner is growth"
         assert (finding.kind, finding.subject) == ("segment_size", "segment/seg_a")
         assert finding.details["owner"] == "growth"
+
+
+def test_a_jump_of_a_restricted_segment_is_told_without_any_number(tmp_path: Path) -> None:
+    ledger, secret = Ledger(tmp_path / "l.db"), segment(access_level="restricted")
+    record_sizes(ledger, [secret], {"seg_a": 40}, T0, RULES)
+    later = record_sizes(ledger, [secret], {"seg_a": 90}, T0 + timedelta(days=1), RULES)
+    (finding,) = size_findings(later, RULES)
+    assert finding.message == "seg_a grew by more than 50 % since 2026-03-01; its owner is growth"
+    assert set(finding.details) == {"owner", "since"}
 
 
 def test_the_contract_may_ask_for_more_care(tmp_path: Path) -> None:
