@@ -26,16 +26,22 @@ KINDS = ("segment_size",)
 LEAST_MARGIN = 2
 
 
+class SizeRules(Contract):
+    """What contracts/segments.yaml says of sizes."""
+
+    visible_margin_pct: float = Field(ge=0, le=1000)
+    max_change_pct: float = Field(gt=0)
+
+
 class SegmentRules(Contract):
     """contracts/segments.yaml."""
 
-    visible_margin_pct: float = Field(ge=0, le=1000)
-    max_size_change_pct: float = Field(gt=0)
+    size: SizeRules
 
 
-def load_rules(dirs: Sequence[Path] = (PACKAGED,)) -> SegmentRules:
+def load_rules(dirs: Sequence[Path] = (PACKAGED,)) -> SizeRules:
     """Read segments.yaml; an InputError names file, line and key of the first thing wrong."""
-    return parse_contract(SegmentRules, overlay_files(dirs, "segments.yaml")["segments.yaml"])
+    return parse_contract(SegmentRules, overlay_files(dirs, "segments.yaml")["segments.yaml"]).size
 
 
 def margin(min_size: int, pct: float) -> int:
@@ -76,7 +82,7 @@ class Size:
 
 
 def record_sizes(
-    ledger: Ledger, segments: Sequence[Segment], sizes: Mapping[str, int], as_of: datetime, rules: SegmentRules
+    ledger: Ledger, segments: Sequence[Segment], sizes: Mapping[str, int], as_of: datetime, rules: SizeRules
 ) -> list[Size]:
     """Remember sizes at this clock and decide what is visible; the same run again decides the same.
 
@@ -103,25 +109,25 @@ def record_sizes(
     return found
 
 
-def size_findings(sizes: Sequence[Size], rules: SegmentRules) -> list[Finding]:
+def size_findings(sizes: Sequence[Size], rules: SizeRules) -> list[Finding]:
     """Segments that grew or shrank by more than the contract allows since the clock before."""
     return [
         _finding(size, size.previous, rules) for size in sizes if size.previous is not None and _jumped(size, rules)
     ]
 
 
-def _jumped(size: Size, rules: SegmentRules) -> bool:
+def _jumped(size: Size, rules: SizeRules) -> bool:
     was, least = size.previous or 0, size.segment.meta.min_size
     worth_telling = max(was, size.size) >= least if size.is_restricted else size.visible or size.was_visible
-    return worth_telling and abs(size.size - was) * 100 > max(was, least) * rules.max_size_change_pct
+    return worth_telling and abs(size.size - was) * 100 > max(was, least) * rules.max_change_pct
 
 
-def _finding(size: Size, was: int, rules: SegmentRules) -> Finding:
+def _finding(size: Size, was: int, rules: SizeRules) -> Finding:
     # an alert carries no address; the part before the @ is the team's name
     owner, name = size.segment.meta.owner.partition("@")[0], size.segment.name
     if size.is_restricted:
         way = "grew" if size.size > was else "shrank"
-        said, numbers = f"{way} by more than {rules.max_size_change_pct:g} %", {}
+        said, numbers = f"{way} by more than {rules.max_change_pct:g} %", {}
     else:
         numbers = {"was": size.told(was, size.was_visible), "is": size.told(size.size, size.visible)}
         said = f"went from {numbers['was']} to {numbers['is']} members"

@@ -12,7 +12,7 @@ from test_segments_lifecycle import META
 
 from zantara_pipeline.segments.contract import Segment, SegmentMeta
 from zantara_pipeline.segments.visibility import (
-    SegmentRules,
+    SizeRules,
     is_visible,
     load_rules,
     margin,
@@ -117,7 +117,7 @@ def test_a_jump_of_a_restricted_segment_is_told_without_any_number(tmp_path: Pat
 
 
 def test_the_contract_may_ask_for_more_care(tmp_path: Path) -> None:
-    rules = SegmentRules(visible_margin_pct=100, max_size_change_pct=10)
+    rules = SizeRules(visible_margin_pct=100, max_change_pct=10)
     ledger, one = Ledger(tmp_path / "l.db"), segment()
     sizes = [record_sizes(ledger, [one], {"seg_a": n}, T0 + timedelta(days=n), rules)[0] for n in (15, 20, 22)]
     assert [size.visible for size in sizes] == [False, True, True]
