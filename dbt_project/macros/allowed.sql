@@ -14,18 +14,20 @@
     {{ alias }}.occurred_at <= {{ as_of() }} and {{ alias }}.received_at <= {{ as_of() }}
 {%- endmacro %}
 
-{# People who allow the purpose at the clock. #}
+{# People who allow the purpose at the clock. Words that stand for nobody are sorted out here, once a person and not once an
+   event: that is a tenth of the rows. #}
 {% macro allowed_people() -%}
     (
         select consent.user_id
         from {{ ref('consent_history') }} as consent
-        where consent.purpose = '{{ segment_purpose() }}' and consent.status = 'granted' and consent.effective_to is null
+        where
+            consent.purpose = '{{ segment_purpose() }}' and consent.status = 'granted' and consent.effective_to is null
+            and {{ is_known('consent.user_id') }}
     )
 {%- endmacro %}
 
 {% macro is_allowed(alias) -%}
-    {{ is_known(alias ~ '.user_id') }}
-    and {{ alias }}.consent_{{ segment_purpose() }}
+    {{ alias }}.consent_{{ segment_purpose() }}
     and {{ alias }}.user_id in {{ allowed_people() }}
 {%- endmacro %}
 
@@ -58,11 +60,13 @@
         where
             {{ is_past('events') }} and {{ is_allowed('events') }} and {{ is_known('events.device_id') }}
             and events.device_id not in (
-                select others.device_id
-                from {{ ref('stg_lake__events') }} as others
-                where
-                    {{ is_past('others') }} and {{ is_known('others.device_id') }} and {{ is_known('others.user_id') }}
-                    and others.user_id not in {{ allowed_people() }}
+                select logins.device_id
+                from (
+                    select distinct others.device_id, others.user_id
+                    from {{ ref('stg_lake__events') }} as others
+                    where {{ is_past('others') }} and others.device_id is not null and others.user_id is not null
+                ) as logins
+                where {{ is_known('logins.user_id') }} and logins.user_id not in {{ allowed_people() }}
             )
     )
 {%- endmacro %}
