@@ -4,9 +4,9 @@
     denied. A segment reads nothing else, and that is why building a past date again gives that date's members.
 #}
 
-{# The segment's purpose, from its meta; while dbt parses, the YAML is not known yet. #}
+{# The segment's purpose, from its meta; while dbt parses, the YAML is not known yet, and sqlfluff knows no model. #}
 {% macro segment_purpose() -%}
-    {{ return((model.config.meta or {}).get('purpose', 'personalization')) }}
+    {{ ((model.config.meta if model is defined else none) or {}).get('purpose', 'personalization') }}
 {%- endmacro %}
 
 {# Had it happened and been received by the clock of the run? #}

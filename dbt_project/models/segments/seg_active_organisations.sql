@@ -1,4 +1,5 @@
--- Organisations for which {{ var('active_organisation_min_people') }} people or more acted within the last {{ var('active_organisation_days') }} days.
+-- Organisations for which {{ var('active_organisation_min_people') }} people or more acted
+-- within the last {{ var('active_organisation_days') }} days.
 select
     organisation_id as entity_id,
     min(occurred_at) as entered_at,

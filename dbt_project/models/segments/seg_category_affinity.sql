@@ -25,4 +25,4 @@ select
     category
 from shares
 where weight >= {{ var('affinity_min_weight') }} and weight * 100 >= total * {{ var('affinity_min_share_pct') }}
-qualify row_number() over (partition by user_id order by weight desc, category) = 1
+qualify row_number() over (partition by user_id order by weight desc, category asc) = 1

@@ -1,4 +1,5 @@
--- People with {{ var('lapsing_min_orders') }} orders or more within a year who have not bought for {{ var('lapsing_after_days') }} days.
+-- People with {{ var('lapsing_min_orders') }} orders or more within a year
+-- who have not bought for {{ var('lapsing_after_days') }} days.
 select
     user_id as entity_id,
     max(occurred_at) + interval {{ var('lapsing_after_days') }} day as entered_at,

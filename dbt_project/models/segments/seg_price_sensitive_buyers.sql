@@ -1,4 +1,5 @@
--- People half of whose purchases cost {{ var('price_sensitive_at_pct') }} % at most of the mean price that they looked at in that category.
+-- People half of whose purchases cost {{ var('price_sensitive_at_pct') }} % at most of the mean price
+-- that they looked at in that category.
 with looks as (
     select
         user_id,

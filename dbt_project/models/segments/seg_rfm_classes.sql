@@ -19,8 +19,16 @@ scored as (
             when {{ within_days('last_at', var('rfm_recency_days')[1]) }} then 2
             else 1
         end as recency_score,
-        case when orders >= {{ var('rfm_orders')[0] }} then 3 when orders >= {{ var('rfm_orders')[1] }} then 2 else 1 end as frequency_score,
-        case when money >= {{ var('rfm_money')[0] }} then 3 when money >= {{ var('rfm_money')[1] }} then 2 else 1 end as monetary_score
+        case
+            when orders >= {{ var('rfm_orders')[0] }} then 3
+            when orders >= {{ var('rfm_orders')[1] }} then 2
+            else 1
+        end as frequency_score,
+        case
+            when money >= {{ var('rfm_money')[0] }} then 3
+            when money >= {{ var('rfm_money')[1] }} then 2
+            else 1
+        end as monetary_score
     from buyers
     where last_at is not null
 )
