@@ -54,11 +54,15 @@ class Lake:
 
 @dataclass(frozen=True)
 class Recorded:
-    """(number of the connection, statement) in the order sent: core from nothing, core that follows, and all segments."""
+    """(number of the connection, statement) in the order sent: core from nothing, core that follows, and all segments.
+
+    consent_check : the SELECT of the test nobody_without_consent.
+    """
 
     anew: list[Statement]
     follow: list[Statement]
     segments: list[Statement]
+    consent_check: str
 
 
 class CoreShop:
@@ -179,7 +183,9 @@ def record(folder: Path) -> Recorded:
         recorded.append(_recorded(folder, _CORE))
         lake.rows.append(row("e2", at(1), device_id="d"))
     recorded.append(_recorded(folder, ["path:models/segments"]))
-    return Recorded(*recorded)
+    _dbt(folder, ["nobody_without_consent"], "compile")
+    (check,) = (folder / "target" / "compiled").rglob("nobody_without_consent.sql")
+    return Recorded(*recorded, check.read_text(encoding="utf-8"))
 
 
 _CORE = ["+path:models/core", "int_events__stitched", "interactions"]
@@ -218,7 +224,7 @@ def _listening(statements: list[Statement]) -> Iterator[None]:
     statements[:] = [(n, sql) for n, sql in statements if n in busy]
 
 
-def _dbt(folder: Path, models: list[str]) -> None:
+def _dbt(folder: Path, models: list[str], verb: str = "run") -> None:
     from dbt.cli.main import dbtRunner
 
     environment = {"ZANTARA_WAREHOUSE": str(folder / "warehouse.duckdb"), "ZANTARA_SCRATCH": str(folder / "scratch"),
@@ -226,7 +232,7 @@ def _dbt(folder: Path, models: list[str]) -> None:
     places = ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--target-path", str(folder / "target"),
               "--log-path", str(folder / "logs"), "--log-level", "none"]  # fmt: skip
     with mock.patch.dict(os.environ, environment), contextlib.redirect_stdout(io.StringIO()):
-        done = dbtRunner().invoke(["run", "--select", *models, *places])
+        done = dbtRunner().invoke([verb, "--select", *models, *places])
     problems = [
         f"{one.node.name}: {one.message}" for one in getattr(done.result, "results", []) if one.status != "success"
     ]
