@@ -14,6 +14,7 @@ from zantara_pipeline.orchestration.pipeline import Pipeline, pipeline_resource
 from zantara_pipeline.orchestration.replay_job import replay_job
 from zantara_pipeline.orchestration.schedules import daily_schedule
 from zantara_pipeline.orchestration.sensors import alert_sensor, landing_sensor, replay_sensor
+from zantara_pipeline.segments.contract import check_segments
 from zantara_pipeline.settings import Settings, dagster_home_is_set, load_settings
 
 
@@ -26,6 +27,7 @@ def build_definitions(settings: Settings, say: Callable[[str, str], None] | None
     """
     pipeline = Pipeline(settings)
     pipeline.home.create()
+    check_segments(pipeline.dbt_project, pipeline.plan.purposes)
     dbt_models = build_dbt_assets(pipeline)
     segment_keys = [key for key in dbt_models.keys if key.path[-1].startswith("seg_")]
     tables = [

@@ -218,3 +218,18 @@
 {% macro keep_consent_numbers() %}
     create or replace table state.consent_seen as {{ statements_as_numbers() }}
 {% endmacro %}
+
+{# Interactions follow their people, and the restaged dates as well: a rating may change where nothing else of it does. #}
+{% macro remove_interactions() %}
+    {% if is_incremental() %}
+        delete from {{ this }}
+        where
+            {{ is_touched('user_id', 'user') }}
+            or event_id in (
+                select events.event_id from {{ ref('stg_lake__events') }} as events
+                where {{ is_restaged('events.received_date') }}
+            )
+    {% else %}
+        select 1
+    {% endif %}
+{% endmacro %}

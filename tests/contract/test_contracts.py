@@ -16,6 +16,7 @@ from zantara_pipeline.contracts_io import PACKAGED, load_yaml, overlay_files
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.experiments import load_experiments
 from zantara_pipeline.recommend.config import load_config
+from zantara_pipeline.segments.visibility import load_rules
 from zantara_pipeline.tracking.adapters import load_adapters
 from zantara_pipeline.tracking.codegen.dbt_files import dbt_files
 from zantara_pipeline.tracking.pandera_schema import pandera_schema
@@ -37,6 +38,7 @@ KINDS: dict[str, tuple[str, Loader]] = {
     "recommendation": ("recommendation.yaml", load_config),
     "adapters": ("adapters.yaml", lambda dirs: load_adapters(dirs, load_plan(dirs).privacy)),
     "alerts": ("alerts.yaml", lambda dirs: load_alerts_config(overlay_files(dirs, "alerts.yaml")["alerts.yaml"])),
+    "segments": ("segments.yaml", load_rules),
     "guardrails": (
         "experiments/ab-test-guardrails.yaml",
         lambda dirs: load_experiments([d / "experiments" for d in dirs]),

@@ -263,7 +263,7 @@ def test_files_that_are_no_events_among_good_ones(
     assert_same_tables(
         published(small_home),
         published(home),
-        besides=["ops.ingested_files", "ops.alerts", "segments.membership_history"],
+        besides=["ops.ingested_files", "ops.alerts", "segments.membership_history", "expiring.membership_history"],
     )
     with reading(published(home)) as con:
         assert con.execute(

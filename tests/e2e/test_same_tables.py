@@ -57,14 +57,16 @@ def test_a_copied_home_works_at_its_new_place(small_home: Path, tmp_path: Path, 
     shutil.rmtree(second)
 
 
-# History is what happened when: in three runs people came and went, and alerts were raised, at three clocks.
-TELLS_WHEN = ("segments.membership_history", "ops.alerts")
+# History is what happened when: in three runs people came and went, and alerts were raised, at three clocks. (A segment
+# whose size lies in the margin above its min_size would be shown or not by its history, too; none does in this shop.)
+TELLS_WHEN = ("segments.membership_history", "expiring.membership_history", "ops.alerts")
 
 
 def test_three_steps_equal_one(small_home: Path, three_steps: Path) -> None:
     """Days 1 to 30, 31 to 50, the rest and one held-back file of day 20: late events and duplicates cross every cut."""
     assert_same_home(small_home, three_steps, besides=TELLS_WHEN)
-    assert alert_facts(three_steps) == alert_facts(small_home) != []
+    jumps = [fact for fact in alert_facts(three_steps) if fact[0] == "segment_size"]  # of which one run knows nothing
+    assert sorted([*alert_facts(small_home), *jumps]) == alert_facts(three_steps) != jumps
 
 
 def test_three_steps_know_the_same_members_now(small_home: Path, three_steps: Path) -> None:

@@ -43,6 +43,8 @@ def specs(repository: dg.RepositoryDefinition) -> dict[str, dict[str, Any]]:
         found[name] = {
             "group": spec.group_name,
             "owners": sorted(spec.owners),
+            "tags": {name: value for name, value in sorted(spec.tags.items()) if "/kind/" not in name},
+            "freshness_days": _days(spec.freshness_policy),
             "kinds": sorted(spec.kinds),
             "deps": sorted({dep.asset_key.to_user_string() for dep in spec.deps}),
             "checks": sorted(checks.get(name, [])),
@@ -50,6 +52,13 @@ def specs(repository: dg.RepositoryDefinition) -> dict[str, dict[str, Any]]:
             "partitioned": assets.partitions_def is not None,
         }
     return dict(sorted(found.items()))
+
+
+def _days(policy: Any) -> list[float] | None:
+    """After how many days it warns and fails."""
+    return policy and [
+        window.to_timedelta().total_seconds() / 86400 for window in (policy.warn_window, policy.fail_window)
+    ]
 
 
 def test_asset_specs_are_those_recorded(specs: dict[str, dict[str, Any]], request: pytest.FixtureRequest) -> None:
@@ -71,6 +80,25 @@ def test_every_asset_says_whose_it_is_and_what_it_holds(
     for key, assets in repository.assets_defs_by_key.items():
         description = assets.get_asset_spec(key).description or ""
         assert len(description) > 20, f"{key.to_user_string()}: {description!r}"
+
+
+def test_what_a_segment_says_of_itself_is_seen_in_dagster(specs: dict[str, dict[str, Any]]) -> None:
+    """Tags, an owner, and a freshness that fails when everybody in it has expired."""
+    segments = {name: spec for name, spec in specs.items() if name.startswith("segments/seg_")}
+    assert len(segments) >= 8
+    assert {spec["tags"]["segment/entity"] for spec in segments.values()} == {
+        "user",
+        "session",
+        "device",
+        "organisation",
+    }
+    for name, spec in segments.items():
+        assert spec["freshness_days"][1] == float(spec["tags"]["segment/ttl_days"]) == 2 * spec["freshness_days"][0], (
+            name
+        )
+        assert {"segment/purpose", "segment/legal_basis", "segment/access_level", "segment/min_size"} < set(
+            spec["tags"]
+        )
 
 
 def test_whatever_writes_the_warehouse_waits_for_its_pool(specs: dict[str, dict[str, Any]]) -> None:

@@ -42,6 +42,7 @@ KINDS: dict[str, Kind] = {
     "stale": Kind("no event came for longer than their owner promised"),
     "never_seen": Kind("an event that the plan declares never came"),
     "unplanned": Kind("events come that no plan declares"),
+    "segment_size": Kind("a segment grew or shrank by more than its contract allows since the clock before"),
     "guardrail_harm": Kind("a guardrail metric is worse than its threshold allows", ("variant", "metric")),
 }
 """Every kind of alert. Closed, so that a misspelt kind in alerts.yaml is found when it loads.

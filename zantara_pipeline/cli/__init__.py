@@ -11,7 +11,7 @@ from typing import cast
 
 
 def main() -> None:
-    """Entry point: input errors become one line on stderr and exit code 2, never a traceback."""
+    """Entry point: input errors become one line a fault on stderr and exit code 2, never a traceback."""
     import typer
 
     from zantara_pipeline.cli.app import app
@@ -41,5 +41,6 @@ def main() -> None:
 
 
 def _say(problem: str) -> int:
-    print(f"zantara: {problem}", file=sys.stderr)
+    for line in problem.splitlines():
+        print(f"zantara: {line}", file=sys.stderr)
     return 2

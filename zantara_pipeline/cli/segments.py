@@ -1,41 +1,211 @@
-"""`zantara segments`: what segments there are."""
+"""`zantara segments`: what segments there are, who is in them and why, and what a draft would be.
+
+Belongs here: arguments and printing. Does not belong here: reading and deciding (segments/).
+"""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from zantara_pipeline.errors import InputError
 from zantara_pipeline.settings import load_settings
 from zantara_pipeline.storage.engine import published
 from zantara_pipeline.storage.home import Home
 
-app = typer.Typer(help="Segments.", no_args_is_help=True)
+app = typer.Typer(help="Segments: who is in them, and why.", no_args_is_help=True)
+AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
+Restricted = Annotated[
+    bool, typer.Option("--restricted", help="Read the restricted store, which has small and restricted segments, too.")
+]
+Name = Annotated[str, typer.Argument(help="Name of a segment, like seg_recent_buyers.")]
 
-_COLUMNS = ("segment", "size", "ttl_days", "owner", "purpose", "legal_basis", "entity", "access_level", "refreshed_at")
+_COLUMNS = ("segment", "size", "ttl_days", "owner", "purpose", "legal_basis", "entity", "access_level", "min_size",
+            "refreshed_at")  # fmt: skip
 _SHOWN = 4  # what fits 80 columns; --json has the rest
 
 
 @app.callback()
 def _group() -> None:
-    """Segments."""
+    """Segments: who is in them, and why."""
 
 
 @app.command("list")
-def list_segments(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False) -> None:
+def list_segments(restricted: Restricted = False, as_json: AsJson = False) -> None:
     """All segments with size, owner, purpose and TTL, as of the last run.
 
     Example: zantara segments list --json
     """
-    with published(Home(load_settings().home)) as con:
-        rows = con.execute(f"SELECT {', '.join(_COLUMNS)} FROM segments.catalog ORDER BY segment").fetchall()
+    rows = _read(restricted, f"SELECT {', '.join(_COLUMNS)} FROM segments.catalog ORDER BY segment")
     if as_json:
-        print(json.dumps([dict(zip(_COLUMNS, row, strict=True)) for row in rows], default=str, indent=2))
+        _print_json(rows)
         return
-    table = Table(*_COLUMNS[:_SHOWN], box=None)
+    table = Table(box=None)
+    for column in _COLUMNS[:_SHOWN]:
+        table.add_column(column, no_wrap=column == "segment")
     for row in rows:
-        table.add_row(*(str(value) for value in row[:_SHOWN]))
+        size = "hidden" if row["size"] is None else f"{row['size']:,}"
+        table.add_row(row["segment"], size, str(row["ttl_days"]), row["owner"])
     Console().print(table)
+
+
+@app.command("show")
+def show(name: Name, restricted: Restricted = False, as_json: AsJson = False) -> None:
+    """One segment: what it says of itself, whom it shares with others, its SELECT.
+
+    Example: zantara segments show seg_recent_buyers
+    """
+    told = _segment(name, restricted)
+    told["overlap"] = _read(restricted, _OVERLAP_SQL, name=name)
+    if as_json:
+        _print_json(told)
+        return
+    for key, value in told.items():
+        if key not in ("sql", "overlap"):
+            said = "hidden: too few members, or restricted" if key == "size" and value is None else value
+            print(f"{key:13} {said}")
+    for other in told["overlap"]:
+        print(f"{'shares':13} {other['shared']:,} of {other['size']:,} with {other['segment']}")
+    print(f"\n{told['sql']}")
+
+
+_OVERLAP_SQL = """
+    SELECT CASE WHEN segment_a = $name THEN segment_b ELSE segment_a END AS segment, shared,
+        CASE WHEN segment_a = $name THEN size_b ELSE size_a END AS size, jaccard
+    FROM segments.overlap WHERE $name IN (segment_a, segment_b) ORDER BY shared DESC, segment
+"""
+
+
+@app.command("members")
+def members(
+    name: Name,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
+    restricted: Restricted = False,
+    as_json: AsJson = False,
+) -> None:
+    """Members of a segment, those who stay longest first; nobody whose time is over.
+
+    Example: zantara segments members seg_cart_abandoners --limit 5
+    """
+    told = _segment(name, restricted)
+    if told["size"] is None:
+        raise InputError(
+            f"{name} is readable in the restricted store only (access: {told['access_level']}, at least "
+            f"{told['min_size']} members)", None, "those who may read it give --restricted",
+        )  # fmt: skip
+    rows = _read(
+        restricted, f"SELECT * FROM segments.{told['segment']} ORDER BY expires_at DESC, entity_id LIMIT {limit}"
+    )
+    if as_json:
+        _print_json(rows)
+        return
+    for row in rows:
+        others = [
+            f"{key} {value}" for key, value in row.items() if key not in ("entity_id", "entered_at", "expires_at")
+        ]
+        print(
+            f"{row['entity_id']}  {row['entered_at']:%Y-%m-%d} to {row['expires_at']:%Y-%m-%d}  {', '.join(others)}".rstrip()
+        )
+
+
+@app.command("why")
+def why(
+    user: Annotated[str, typer.Argument(help="Id of a person (or of another entity, with --entity).")],
+    entity: Annotated[str, typer.Option(help="user, device, organisation or session.")] = "user",
+    as_json: AsJson = False,
+) -> None:
+    """In which segments somebody is, and which rows of which events put them there, as of the last run.
+
+    Reads the warehouse, which is restricted, and closed while a run writes.
+
+    Example: zantara segments why u-17
+    """
+    from zantara_pipeline.segments.why import reading_warehouse
+    from zantara_pipeline.segments.why import why as answer
+
+    kinds = ("user", "device", "organisation", "session")
+    if entity not in kinds:
+        raise InputError("there is no such kind of entity", "--entity", f"one of {', '.join(kinds)}")
+    with reading_warehouse(Home(load_settings().home)) as con:
+        found = answer(con, user, entity)
+    if as_json:
+        _print_json({"now": [asdict(one) for one in found.now], "left": list(found.left)})
+        return
+    for one in found.now:
+        says = "".join(f", {key} {value}" for key, value in one.says.items())
+        print(f"{one.segment}: since {one.entered_at:%Y-%m-%d}, until {one.expires_at:%Y-%m-%d}{says}")
+        for event in one.evidence:
+            print(f"  {_told(event, entity)}")
+    if not found.now:
+        print("in no segment")
+    for row in found.left:
+        print(f"left {row['segment']} on {row['exited_at']:%Y-%m-%d}: {row['exit_reason']}")
+
+
+def _told(event: dict[str, Any], entity: str) -> str:
+    where = f"{event['source']} line {event['line_no']}" if "source" in event else ""
+    apart = {"event", "occurred_at", "received_at", "event_id", "source", "line_no", f"{entity}_id"}
+    said = " ".join(f"{key}={value}" for key, value in event.items() if key not in apart)
+    return f"{event['occurred_at']:%Y-%m-%d %H:%M} {event['event']} {said} (event {event['event_id']}, {where})"
+
+
+@app.command("preview")
+def preview(
+    file: Annotated[Path, typer.Argument(help="A draft: one SELECT; its meta in a YAML of the same folder.")],
+    as_json: AsJson = False,
+) -> None:
+    """What a draft would be at the clock of the last run: size, overlap, and what its meta lacks. Writes nothing.
+
+    Exits with 1 if `zantara run` would refuse it.
+
+    Example: zantara segments preview drafts/seg_window_shoppers.sql
+    """
+    from zantara_pipeline.orchestration.dbt import compile_draft
+    from zantara_pipeline.orchestration.pipeline import Pipeline
+    from zantara_pipeline.segments.preview import preview as ask
+    from zantara_pipeline.segments.preview import read_draft
+    from zantara_pipeline.segments.why import reading_warehouse
+
+    pipeline = Pipeline(load_settings())
+    draft = read_draft(file, pipeline.plan.purposes)
+    with reading_warehouse(pipeline.home):
+        pass  # whether there is one is said before dbt takes its seconds
+    sql = compile_draft(pipeline, draft.sql, draft.tried_with)
+    with reading_warehouse(pipeline.home) as con:
+        found = ask(con, sql, draft.tried_with["entity"])
+    if as_json:
+        _print_json({**asdict(found), "tried_with": draft.tried_with, "faults": list(draft.faults)})
+    else:
+        tried = ", ".join(f"{key} {value}" for key, value in draft.tried_with.items())
+        print(f"{found.size:,} members ({tried})")
+        for other in sorted(found.shared, key=lambda other: (-other.shared, other.segment)):
+            print(f"  shares {other.shared:,} of {other.size:,} with {other.segment}")
+        for fault in draft.faults:
+            print(f"to mend: {fault}")
+    if draft.faults:
+        raise typer.Exit(1)
+
+
+def _segment(name: str, restricted: bool) -> dict[str, Any]:
+    rows = _read(restricted, "SELECT * FROM segments.catalog WHERE segment = $name", name=name)
+    if not rows:
+        raise InputError("there is no segment of this name", name, "see `zantara segments list`")
+    return rows[0]
+
+
+def _read(restricted: bool, query: str, **parameters: str) -> list[dict[str, Any]]:
+    home = Home(load_settings().home)
+    with published(home, home.restricted_segments if restricted else None) as con:
+        done = con.execute(query, parameters)
+        names = [column[0] for column in done.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in done.fetchall()]
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, default=str, indent=2))

@@ -6,17 +6,21 @@ Belongs here: translating dbt nodes into assets and calling dbt. Does not belong
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, dbt_assets
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, DbtProject, dbt_assets
 
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.orchestration.pipeline import Pipeline
+from zantara_pipeline.segments.contract import PREFIX, SegmentMeta
 from zantara_pipeline.tracking.sources import fingerprint, mark_staged, prepare
 
 _SOURCE_KEYS = {
@@ -26,7 +30,8 @@ _SOURCE_KEYS = {
 
 
 class Translator(DagsterDbtTranslator):  # type: ignore[misc]
-    """Asset key = schema/name; group = schema; owner = meta.owner. All sources over the lake are one asset."""
+    """Asset key = schema/name; group = schema; owner = meta.owner, else that of the dbt group. All sources over the lake are
+    one asset. What a segment's meta says becomes tags, words of its description, and how fresh it has to be."""
 
     def __init__(self) -> None:
         super().__init__(DagsterDbtTranslatorSettings(enable_duplicate_source_asset_keys=True))
@@ -42,10 +47,49 @@ class Translator(DagsterDbtTranslator):  # type: ignore[misc]
 
     def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> list[str]:
         owner = dbt_resource_props.get("config", {}).get("meta", {}).get("owner")
+        group = dbt_resource_props.get("group")
+        if not owner and isinstance(group, dict):  # dagster-dbt puts the whole group here, where there is one
+            owner = group["owner"].get("email")
         return [owner] if owner else []
 
     def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
-        return str(dbt_resource_props.get("description", ""))
+        description, meta = str(dbt_resource_props.get("description", "")), segment_meta(dbt_resource_props)
+        return f"{description}\n\n{words_of(meta)}" if meta else description
+
+    def get_tags(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, str]:
+        meta = segment_meta(dbt_resource_props)
+        said = {f"segment/{key}": str(getattr(meta, key)) for key in _TAGS} if meta else {}
+        return {**super().get_tags(dbt_resource_props), **said}
+
+    def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None) -> dg.AssetSpec:
+        spec: dg.AssetSpec = super().get_asset_spec(manifest, unique_id, project)
+        meta = segment_meta(self.get_resource_props(manifest, unique_id))
+        spec = spec.replace_attributes(freshness_policy=freshness(meta)) if meta else spec
+        return spec
+
+
+_TAGS = ("purpose", "legal_basis", "entity", "ttl_days", "access_level", "min_size")
+
+
+def segment_meta(dbt_resource_props: Mapping[str, Any]) -> SegmentMeta | None:
+    """The meta of a segment; None for every other node."""
+    if dbt_resource_props["resource_type"] != "model" or not dbt_resource_props["name"].startswith(PREFIX):
+        return None
+    return SegmentMeta.model_validate(dbt_resource_props["config"]["meta"])
+
+
+def freshness(meta: SegmentMeta) -> dg.FreshnessPolicy:
+    """Built so long ago, everybody in a segment has expired: it fails then, and warns after half of that time."""
+    whole = timedelta(days=meta.ttl_days)
+    return dg.FreshnessPolicy.time_window(fail_window=whole, warn_window=whole / 2)
+
+
+def words_of(meta: SegmentMeta) -> str:
+    """What a segment's meta says, for people."""
+    return (
+        f"Grain: one {meta.entity}. For {meta.purpose}, by {meta.legal_basis}. A member leaves after {meta.ttl_days} days "
+        f"unless qualified again. Access: {meta.access_level}; below {meta.min_size} members in the restricted store only."
+    )
 
 
 def dbt_environment(pipeline: Pipeline) -> dict[str, str]:
@@ -101,6 +145,32 @@ def ensure_manifest(pipeline: Pipeline) -> Path:
         path.unlink()
     target.rmdir()
     return pipeline.manifest
+
+
+def compile_draft(pipeline: Pipeline, sql: str, meta: Mapping[str, Any]) -> str:
+    """The members that a draft of a segment would have, as SQL for the warehouse; nothing is built or kept.
+
+    Raises
+    ------
+    InputError : dbt cannot compile it.
+    """
+    ensure_manifest(pipeline)
+    wrapped = (
+        f"{{{{ config(meta={dict(meta)!r}) }}}}{{% set select_sql %}}{sql}{{% endset %}}"
+        f"{{{{ members_of(select_sql, {dict(meta)!r}) }}}}"
+    )
+    with tempfile.TemporaryDirectory(dir=pipeline.home.scratch) as target:
+        known = pipeline.manifest.with_name("partial_parse.msgpack")
+        if known.exists():  # else dbt reads the whole project again: 10 seconds
+            shutil.copy(known, target)
+        command = [sys.executable, "-m", "zantara_pipeline.orchestration.dbt_child", "compile", "--inline", wrapped,
+                   "--project-dir", str(pipeline.dbt_project), "--target-path", target, "--output", "json", "--quiet",
+                   "--no-introspect", "--no-populate-cache"]  # fmt: skip
+        done = subprocess.run(command, env=os.environ | dbt_environment(pipeline), capture_output=True, text=True)
+    if done.returncode != 0:
+        problem = " ".join((done.stdout + done.stderr).split())[-400:]
+        raise InputError(f"the draft does not compile: {problem}", None, "mend the SELECT")
+    return str(json.loads(done.stdout)["compiled"])
 
 
 def column_descriptions(manifest: Path) -> dict[tuple[str, str], dict[str, str]]:

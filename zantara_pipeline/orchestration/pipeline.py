@@ -14,9 +14,9 @@ from pathlib import Path
 import dagster as dg
 import duckdb
 
-from zantara_pipeline.orchestration.preflight import check_contracts
+from zantara_pipeline.orchestration.preflight import DBT_PROJECT, check_contracts
 from zantara_pipeline.privacy.keyed_hash import Keyring, load_keyring
-from zantara_pipeline.settings import PROJECT_ROOT, Settings
+from zantara_pipeline.settings import Settings
 from zantara_pipeline.storage.engine import warehouse
 from zantara_pipeline.storage.home import Home, home_lock
 from zantara_pipeline.storage.ledger import Ledger
@@ -73,7 +73,7 @@ class Pipeline:
 
     @property
     def dbt_project(self) -> Path:
-        return PROJECT_ROOT / "dbt_project"
+        return DBT_PROJECT
 
     @property
     def manifest(self) -> Path:

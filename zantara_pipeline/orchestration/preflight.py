@@ -13,7 +13,9 @@ from zantara_pipeline.errors import InputError
 from zantara_pipeline.experiments import load_experiments
 from zantara_pipeline.privacy.keyed_hash import load_keyring
 from zantara_pipeline.recommend import load_config
-from zantara_pipeline.settings import Settings
+from zantara_pipeline.segments.contract import check_segments
+from zantara_pipeline.segments.visibility import load_rules
+from zantara_pipeline.settings import PROJECT_ROOT, Settings
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.tracking.adapters import load_adapters
 from zantara_pipeline.tracking.direct import refuse_missing_keys
@@ -28,15 +30,18 @@ KNOWN_FILES = (
     "privacy.yaml",
     "alerts.yaml",
     "adapters.yaml",
+    "segments.yaml",
 )
+
+DBT_PROJECT = PROJECT_ROOT / "dbt_project"
 
 
 def check_contracts(settings: Settings) -> None:
-    """Load tracking plan, privacy, adapters, experiments, recommendation and alerts as the steps will.
+    """Load tracking plan, privacy, adapters, experiments, recommendation, segments and alerts as the steps will.
 
     Raises
     ------
-    InputError : the first thing wrong, with file, line and key; a YAML file of the overlay that nothing reads; a type
+    InputError : the first thing wrong, with file, line and key (of segments: everything, a line each); a YAML file of the overlay that nothing reads; a type
         that changed without a migration while the lake holds the event; direct identifiers and no key.
     """
     folders = settings.contract_dirs
@@ -48,6 +53,8 @@ def check_contracts(settings: Settings) -> None:
     refuse_unread_types(Home(settings.home), load_plan(folders), folders)
     load_experiments([folder / "experiments" for folder in folders])
     load_config(folders)
+    load_rules(folders)
+    check_segments(DBT_PROJECT, load_plan(folders).purposes)
     load_alerts_config(overlay_files(folders, "alerts.yaml")["alerts.yaml"])
 
 

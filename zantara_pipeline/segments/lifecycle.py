@@ -1,81 +1,25 @@
-"""Segment catalogue and membership history, from the built models and what the build knows of them.
+"""Who came, who went and why: the history of memberships, kept in the ledger.
 
-Current members are what a segment's model selected. Who came and went is recorded in the ledger, because the models
-only know now: every run compares the members with the open memberships and appends what changed.
+The models only know who is a member now. Every run compares that with the memberships that are open and appends what
+changed. An open membership remembers until when it was good, so that an exit by time is told from one by the rule.
 
-Belongs here: catalogue, entries and exits with their reasons. Does not belong here: who qualifies (dbt models).
+Belongs here: entries and exits with their reasons. Does not belong here: who qualifies (dbt models), tables that are
+written from the history (tables.py), who may read what (visibility.py, reading.py).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Literal
+from datetime import datetime
 
 import duckdb
 import pyarrow as pa
-from pydantic import Field, ValidationError
 
-from zantara_pipeline.errors import InputError
 from zantara_pipeline.privacy.consent import utc_text
+from zantara_pipeline.segments.contract import Segment
 from zantara_pipeline.storage.ledger import Ledger
-from zantara_pipeline.tracking.plan import Contract
-
-
-class SegmentMeta(Contract):
-    """`meta` of a segment model; all of it is required."""
-
-    owner: str = Field(pattern=r"^[^@\s]+@[^@\s]+$")
-    purpose: str = Field(min_length=1)
-    legal_basis: Literal["consent", "contract", "legitimate_interest"]
-    entity: Literal["user", "session", "device", "organisation"]
-    ttl_days: int = Field(ge=1)
-    access_level: Literal["restricted", "internal", "export"]
-    min_size: int = Field(ge=1)
-
-
-@dataclass(frozen=True)
-class Segment:
-    """One segment as the build's manifest declares it."""
-
-    name: str
-    description: str
-    sql: str
-    meta: SegmentMeta
-
-    @property
-    def table(self) -> str:
-        return f"segments.{self.name}"
-
-
-def segments_of(manifest: Path) -> list[Segment]:
-    """All segments of a dbt manifest, by name.
-
-    Raises
-    ------
-    InputError : a segment whose meta is missing or malformed.
-    """
-    nodes = json.loads(manifest.read_text(encoding="utf-8"))["nodes"].values()
-    models = [n for n in nodes if n["resource_type"] == "model" and n["name"].startswith("seg_")]
-    return sorted((_segment(node) for node in models), key=lambda segment: segment.name)
-
-
-def _segment(node: dict[str, Any]) -> Segment:
-    try:
-        meta = SegmentMeta.model_validate(node["config"]["meta"])
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        where = (
-            f"{node['original_file_path']} (meta in {(node.get('patch_path') or '').rpartition('//')[2] or 'no YAML'})"
-        )
-        raise InputError(
-            f"segment {node['name']}: meta key '{key}': {first['msg']}", where, "complete the meta"
-        ) from None
-    return Segment(node["name"], node["description"], node["raw_code"].strip(), meta)
 
 
 @dataclass(frozen=True)
@@ -90,113 +34,165 @@ class MembershipChanges:
 def record_membership(
     con: duckdb.DuckDBPyConnection, ledger: Ledger, segments: Sequence[Segment], as_of: datetime
 ) -> MembershipChanges:
-    """Append who entered and who left since the last recorded run; the same run again appends nothing."""
+    """Append who entered and who left since the last recorded run; the same run again appends nothing.
+
+    An exit is `ttl` at the moment the membership ran out, whenever the next run came; `consent_withdrawn` and `rule` are
+    told at the clock of the run that found it. Who qualified again only after that moment left and entered again.
+    """
     now = utc_text(as_of)
     with ledger.transaction() as db:
-        latest = db.execute("SELECT max(happened_at) FROM membership").fetchone()[0]
+        latest = db.execute(
+            "SELECT max(at) FROM (SELECT max(happened_at) AS at FROM membership UNION ALL SELECT max(as_of) FROM segment_sizes)"
+        ).fetchone()[0]
         if latest is not None and latest > now:
             return MembershipChanges(0, 0, skipped=True)
         entered = exited = 0
         for segment in segments:
-            open_members = {row[0] for row in db.execute(_OPEN_SQL, [segment.name])}
-            members = {row[0] for row in con.execute(f"SELECT entity_id FROM {segment.table}").fetchall()}
-            rows: list[tuple[Any, ...]] = [
-                (segment.name, segment.meta.entity, entity, now, "enter", None)
-                for entity in sorted(members - open_members)
-            ]
-            entered += len(rows)
-            left = sorted(open_members - members)
-            reasons = _exit_reasons(con, left)
-            rows += [(segment.name, segment.meta.entity, entity, now, "exit", reasons[entity]) for entity in left]
-            exited += len(left)
-            db.executemany(
-                "INSERT INTO membership (segment, entity_type, entity_id, happened_at, change, exit_reason) VALUES (?, ?, ?, ?, ?, ?)",
-                rows,
-            )
+            came, went = _record(con, db, segment, now)
+            entered, exited = entered + came, exited + went
+        exited += _close_removed(db, [segment.name for segment in segments], now)
     return MembershipChanges(entered, exited)
 
 
-# An entity is a member while it has entered more often than it has left.
-_OPEN_SQL = """
-    SELECT entity_id FROM membership WHERE segment = ?
-    GROUP BY entity_id HAVING sum(CASE change WHEN 'enter' THEN 1 ELSE -1 END) > 0
+def _record(con: duckdb.DuckDBPyConnection, db: sqlite3.Connection, segment: Segment, now: str) -> tuple[int, int]:
+    """Entries and exits of one segment."""
+    open_rows = db.execute(
+        "SELECT entity_id, entered_at, expires_at FROM membership_open WHERE segment = ?", [segment.name]
+    ).fetchall()
+    names = ("entity_id", "entered_at", "expires_at")
+    columns = zip(*open_rows, strict=True) if open_rows else ((), (), ())
+    con.register(
+        "open_members", pa.table({n: pa.array(c, type=pa.string()) for n, c in zip(names, columns, strict=True)})
+    )
+    try:
+        changes = con.execute(_CHANGES_SQL.format(table=segment.table), {"now": now}).fetchall()
+        leaving = [row for row in changes if row[1] in ("left", "gap")]
+        denied = _denials(con, segment, [row[0] for row in leaving])
+    finally:
+        con.unregister("open_members")
+    exits, entries = [], []
+    for entity, change, entered_at, expired, expires in changes:
+        if change in ("left", "gap"):
+            reason, when = _reason(entered_at, expired, denied.get(entity), now)
+            exits.append((segment.name, segment.meta.entity, entity, when, "exit", reason))
+        if change in ("came", "gap"):
+            entries.append((segment.name, segment.meta.entity, entity, now, "enter", None))
+        if change == "renewed":
+            db.execute("UPDATE membership_open SET expires_at = ? WHERE segment = ? AND entity_id = ?",
+                       [expires, segment.name, entity])  # fmt: skip
+    db.executemany("DELETE FROM membership_open WHERE segment = ? AND entity_id = ?", [(s, e) for s, _, e, *_ in exits])
+    until = {row[0]: row[4] for row in changes}
+    db.executemany(
+        "INSERT INTO membership_open VALUES (?, ?, ?, ?)", [(s, e, now, until[e]) for s, _, e, *_ in entries]
+    )
+    db.executemany(_INSERT_SQL, [*exits, *entries])
+    return len(entries), len(exits)
+
+
+_INSERT_SQL = "INSERT INTO membership (segment, entity_type, entity_id, happened_at, change, exit_reason) VALUES (?, ?, ?, ?, ?, ?)"
+
+# gap: is a member now, and qualified again only after the membership that is open had run out.
+_CHANGES_SQL = """
+    WITH open AS (
+        SELECT entity_id, entered_at, expires_at AS until_text, expires_at::TIMESTAMPTZ AS until FROM open_members
+    ), compared AS (
+        SELECT coalesce(m.entity_id, o.entity_id) AS entity_id,
+            CASE WHEN o.entity_id IS NULL THEN 'came'
+                 WHEN m.entity_id IS NULL THEN 'left'
+                 WHEN o.until <= $now::TIMESTAMPTZ AND o.until <= m.entered_at THEN 'gap'
+                 WHEN o.until IS DISTINCT FROM m.expires_at THEN 'renewed'
+                 ELSE 'same' END AS change,
+            o.entered_at,
+            CASE WHEN o.until <= $now::TIMESTAMPTZ THEN o.until_text END AS expired,
+            strftime(m.expires_at AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%S.%fZ') AS expires
+        FROM {table} AS m FULL JOIN open AS o USING (entity_id)
+    )
+    SELECT * FROM compared WHERE change != 'same' ORDER BY entity_id
 """
 
 
-def _exit_reasons(con: duckdb.DuckDBPyConnection, entities: Sequence[str]) -> dict[str, str]:
-    """consent_withdrawn where the person no longer allows it; else the rule (its window included) no longer holds."""
+def _reason(entered_at: str, expired: str | None, denied: str | None, now: str) -> tuple[str, str]:
+    """(why, when): what came first, the end of the time or the withdrawal; else the rule no longer holds."""
+    if denied is not None and (expired is None or denied <= expired):
+        return "consent_withdrawn", now
+    return ("rule", now) if expired is None else ("ttl", expired)
+
+
+def _denials(con: duckdb.DuckDBPyConnection, segment: Segment, entities: Sequence[str]) -> dict[str, str]:
+    """When somebody behind each of these entities stopped to allow the purpose; '' where nobody knows since when."""
     if not entities:
         return {}
     con.register("leaving", pa.table({"entity_id": pa.array(entities, type=pa.string())}))
-    rows = con.execute(
-        "SELECT l.entity_id, CASE WHEN coalesce(u.personalization_allowed, false) THEN 'rule' ELSE 'consent_withdrawn' END "
-        "FROM leaving l LEFT JOIN core.users u ON u.user_id = l.entity_id"
-    ).fetchall()
-    con.unregister("leaving")
-    return dict(rows)
+    try:
+        people = _PEOPLE_SQL[segment.meta.entity]
+        return dict(con.execute(_DENIALS_SQL.format(people=people), {"purpose": segment.meta.purpose}).fetchall())
+    finally:
+        con.unregister("leaving")
 
 
-def write_tables(
-    con: duckdb.DuckDBPyConnection, ledger: Ledger, segments: Sequence[Segment], as_of: datetime
-) -> dict[str, int]:
-    """Write segments.catalog and segments.membership_history; returns size per segment."""
-    rows = []
-    for segment in segments:
-        meta = segment.meta
-        size = con.execute(f"SELECT count(*) FROM {segment.table}").fetchall()[0][0]
-        rows.append((segment.name, segment.description, meta.owner, meta.purpose, meta.legal_basis, meta.entity, meta.ttl_days,
-                     meta.access_level, meta.min_size, size, as_of.astimezone(UTC), segment.sql))  # fmt: skip
-    columns = {"seq": "BIGINT", "segment": "VARCHAR", "entity_type": "VARCHAR", "entity_id": "VARCHAR", "happened_at": "VARCHAR",
-               "change": "VARCHAR", "exit_reason": "VARCHAR"}  # fmt: skip
-    ledger.copy_table("membership", con, columns)
-    con.execute("BEGIN")
-    con.execute("CREATE SCHEMA IF NOT EXISTS segments")
-    con.execute(_CATALOG_SQL)
-    if rows:
-        con.executemany(f"INSERT INTO segments.catalog VALUES ({', '.join('?' * 12)})", rows)
-    con.execute(_HISTORY_SQL)
-    for column, text in _COMMENTS.items():
-        con.execute(f"COMMENT ON COLUMN segments.{column} IS '{text}'")
-    con.execute("COMMIT")
-    return {row[0]: row[9] for row in rows}
-
-
-_COMMENTS = {
-    "catalog.segment": "Name of the segment; its members are in segments.<name>.",
-    "catalog.description": "Who is in it.",
-    "catalog.owner": "Who answers for it.",
-    "catalog.purpose": "What it is for.",
-    "catalog.legal_basis": "Legal basis of using it.",
-    "catalog.entity": "What a member is: user, session, device or organisation.",
-    "catalog.ttl_days": "Nobody stays longer than this without qualifying again.",
-    "catalog.access_level": "Who may read it: restricted, internal, export.",
-    "catalog.min_size": "Size below which it says something about single people.",
-    "catalog.size": "Members now.",
-    "catalog.refreshed_at": "Clock of the run that built it (UTC).",
-    "catalog.sql": "The SELECT of the model.",
-    "membership_history.segment": "Segment.",
-    "membership_history.entity_type": "What a member is.",
-    "membership_history.entity_id": "Member.",
-    "membership_history.entered_at": "Clock of the run that first saw the member (UTC).",
-    "membership_history.exited_at": "Clock of the run that no longer did (UTC); null: still a member.",
-    "membership_history.exit_reason": "rule: no longer qualifies; consent_withdrawn: no longer allowed.",
+# Who is behind an entity. A device, a session and an organisation are left when a person of theirs withdraws.
+_PEOPLE_SQL = {
+    "user": "SELECT entity_id, entity_id AS user_id FROM leaving",
+    "device": "SELECT DISTINCT l.entity_id, e.user_id FROM leaving l JOIN staging.stg_lake__events e "
+    "ON e.device_id = l.entity_id JOIN core.users u ON u.user_id = e.user_id",
+    "session": "SELECT DISTINCT l.entity_id, e.user_id FROM leaving l JOIN core.sessions s ON s.session_id = l.entity_id "
+    "JOIN staging.stg_lake__events e ON e.stream = s.stream AND e.occurred_at BETWEEN s.started_at AND s.ended_at "
+    "JOIN core.users u ON u.user_id = e.user_id",
+    "organisation": "SELECT l.entity_id, m.user_id FROM leaving l JOIN core.organisation_members m "
+    "ON m.organisation_id = l.entity_id",
 }
 
-_CATALOG_SQL = """
-    CREATE OR REPLACE TABLE segments.catalog (
-        segment VARCHAR, description VARCHAR, owner VARCHAR, purpose VARCHAR, legal_basis VARCHAR, entity VARCHAR,
-        ttl_days INTEGER, access_level VARCHAR, min_size INTEGER, size BIGINT, refreshed_at TIMESTAMPTZ, sql VARCHAR)
+# For people themselves missing is denied; of the others only a withdrawal while the entity was a member ends anything.
+_DENIALS_SQL = """
+    SELECT p.entity_id,
+        min(CASE WHEN c.status = 'denied' THEN strftime(c.effective_from AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%S.%fZ')
+                 ELSE '' END)
+    FROM ({people}) AS p
+    JOIN open_members AS o USING (entity_id)
+    LEFT JOIN core.consent_history AS c
+        ON c.user_id = p.user_id AND c.purpose = $purpose AND c.effective_to IS NULL
+    WHERE (p.user_id = p.entity_id AND c.status IS DISTINCT FROM 'granted')
+        OR (p.user_id != p.entity_id AND c.status = 'denied' AND c.effective_from >= o.entered_at::TIMESTAMPTZ)
+    GROUP BY p.entity_id
 """
 
-# Two runs on one clock may record an entry and an exit at the same moment: seq says which came first.
-_HISTORY_SQL = """
-    CREATE OR REPLACE TABLE segments.membership_history AS
-    WITH changes AS (
-        SELECT *, happened_at::TIMESTAMPTZ AS moment,
-            lead(happened_at::TIMESTAMPTZ) OVER w AS next_moment, lead(exit_reason) OVER w AS next_reason
-        FROM state.membership
-        WINDOW w AS (PARTITION BY segment, entity_id ORDER BY seq)
-    )
-    SELECT segment, entity_type, entity_id, moment AS entered_at, next_moment AS exited_at, next_reason AS exit_reason
-    FROM changes WHERE change = 'enter' ORDER BY ALL
-"""
+
+def _close_removed(db: sqlite3.Connection, names: Sequence[str], now: str) -> int:
+    """Members of segments that the project no longer declares leave by the rule, or left when their time was over."""
+    marks = ", ".join("?" * len(names))
+    gone = db.execute(
+        "SELECT o.segment, (SELECT m.entity_type FROM membership m WHERE m.segment = o.segment LIMIT 1), o.entity_id, "
+        f"o.expires_at FROM membership_open o WHERE o.segment NOT IN ({marks}) ORDER BY o.segment, o.entity_id", [*names],
+    ).fetchall()  # fmt: skip
+    for segment, kind, entity, expires in gone:
+        over = expires is not None and expires <= now
+        row = (segment, kind, entity, expires if over else now, "exit", "ttl" if over else "rule")
+        db.execute(_INSERT_SQL, row)
+    db.execute(f"DELETE FROM membership_open WHERE segment NOT IN ({marks})", [*names])
+    return len(gone)
+
+
+def forget_members(db: sqlite3.Connection, entity_type: str, entities: Iterable[str], as_of: datetime) -> int:
+    """Take erased entities out of the history: open memberships end as `erased`, and no row names them any more.
+
+    What is left of a membership keeps its segment and its times under a number, so that past sizes stay what they were.
+
+    Returns
+    -------
+    How many entities the history knew.
+    """
+    now, known = utc_text(as_of), 0
+    for entity in entities:
+        of_it = "entity_type = ? AND entity_id = ?"
+        if not db.execute(f"SELECT 1 FROM membership WHERE {of_it} LIMIT 1", [entity_type, entity]).fetchall():
+            continue
+        known += 1
+        first = db.execute(f"SELECT min(seq) FROM membership WHERE {of_it}", [entity_type, entity]).fetchone()[0]
+        segments = [row[0] for row in db.execute(
+            "SELECT DISTINCT o.segment FROM membership_open o JOIN membership m ON m.segment = o.segment "
+            "AND m.entity_id = o.entity_id WHERE m.entity_type = ? AND m.entity_id = ?", [entity_type, entity])]  # fmt: skip
+        for segment in segments:
+            db.execute(_INSERT_SQL, (segment, entity_type, entity, now, "exit", "erased"))
+            db.execute("DELETE FROM membership_open WHERE segment = ? AND entity_id = ?", [segment, entity])
+        db.execute(f"UPDATE membership SET entity_id = ? WHERE {of_it}", [f"erased {first}", entity_type, entity])
+    return known

@@ -1,9 +1,9 @@
-"""The published rules of ingestion and of the three segments, a second time, in plain Python.
+"""The published rules of ingestion and of six segments, a second time, in plain Python.
 
 Belongs here: reading lines back as bytes and judging them, with loops and dicts, by the published rules alone. Does
 not belong here: anything the generator knows (it is the other witness), and anything of the pipeline (it is judged by
 this; entities are made of what was accepted in `entities`). Keeps the ids of accepted events and the few events that
-segments need: about 350 bytes an event.
+segments need: about 450 bytes an event.
 """
 
 from __future__ import annotations
@@ -96,6 +96,7 @@ class Reference:
     _seen: set[bytes] = field(default_factory=set)
     _flags: dict[str, tuple[datetime, bool]] = field(default_factory=dict)
     _shopping: list[tuple[datetime, str, str, str, Decimal]] = field(default_factory=list)
+    _activity: list[tuple[datetime, str, str, str | None]] = field(default_factory=list)
     _exposures: dict[tuple[str, str], list[tuple[datetime, str]]] = field(default_factory=lambda: defaultdict(list))
 
     def feed(self, name: str, lines: Iterable[bytes]) -> None:
@@ -123,7 +124,7 @@ class Reference:
         return members
 
     def segments(self) -> dict[str, SegmentTruth]:
-        """The three published segments at as_of, members among the allowed."""
+        """Six of the published segments at as_of, members among the allowed."""
         allowed = self.allowed()
         shopping = [event for event in self._shopping if event[2] in allowed and event[0] <= self.as_of]
         bought: dict[tuple[str, str], datetime] = {}
@@ -147,6 +148,26 @@ class Reference:
             "seg_recent_buyers": _segment(buyers),
             "seg_cart_abandoners": _segment(abandoners),
             "seg_high_spenders": _segment({user for user, value in spent.items() if value >= 500}),
+            **self._segments_of_activity(allowed),
+        }
+
+    def _segments_of_activity(self, allowed: set[str]) -> dict[str, SegmentTruth]:
+        """Segments that ask when and where people were, whatever they did."""
+        first: dict[str, datetime] = {}
+        devices: dict[str, set[str]] = defaultdict(set)
+        people: dict[str, set[str]] = defaultdict(set)
+        for at, user, device, organisation in self._activity:
+            if user in allowed and at <= self.as_of:
+                first[user] = min(at, first.get(user, at))
+                if at > self.as_of - timedelta(days=30):
+                    devices[user].add(device)
+                    if organisation is not None:
+                        people[organisation].add(user)
+        begun = self.as_of - timedelta(days=14)
+        return {
+            "seg_multi_device_users": _segment({user for user, known in devices.items() if len(known) > 1}),
+            "seg_active_organisations": _segment({name for name, known in people.items() if len(known) > 1}),
+            "seg_new_users": _segment({user for user, at in first.items() if at > begun}),
         }
 
     def exposures(self) -> tuple[dict[str, dict[str, int]], dict[str, int]]:
@@ -218,7 +239,10 @@ class Reference:
         flag = row["consent"].get("personalization")
         if isinstance(flag, bool) and occurred >= self._flags.get(user, (_EARLIEST, False))[0]:
             self._flags[user] = (occurred, flag)
-        if event in _SHOPPING and flag is True and self._status(user, "personalization", occurred) != "denied":
+        allows = flag is True and self._status(user, "personalization", occurred) != "denied"
+        if allows:
+            self._activity.append((occurred, user, self.visits[-1].device, self.visits[-1].organisation))
+        if event in _SHOPPING and allows:
             self._shopping.append((occurred, event, user, properties["product_id"], _value(properties)))
         if event == "experiment_exposed":
             self._exposures[properties["experiment_id"], user].append((occurred, properties["variant"]))

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -49,26 +50,62 @@ def warehouse(home: Home, *, threads: int, memory_limit: str) -> Iterator[duckdb
         con.close()
 
 
-Descriptions = Mapping[tuple[str, str], Mapping[str, str]]
-"""(schema, table) -> column -> what it means."""
+Relation = tuple[str, str]
+"""(schema, table)"""
+Descriptions = Mapping[Relation, Mapping[str, str]]
+"""Relation -> column -> what it means."""
+EXPIRING = "expiring"
+"""Schema of a copy that holds the rows behind views which end by the reader's clock."""
 
 
-def publish(home: Home, *, threads: int, memory_limit: str, descriptions: Descriptions | None = None) -> Path:
+@dataclass(frozen=True)
+class Reading:
+    """How one relation of the warehouse is read in a copy.
+
+    Parameters
+    ----------
+    copied : SELECT over {source}: what is copied.
+    view : SELECT over {stored}, if readers see the rows through a view.
+    """
+
+    copied: str
+    view: str | None = None
+
+
+def publish(
+    home: Home,
+    *,
+    threads: int,
+    memory_limit: str,
+    descriptions: Descriptions | None = None,
+    readings: Mapping[Relation, Reading | None] | None = None,
+    target: Path | None = None,
+    schemas: Collection[str] = (),
+) -> Path:
     """Swap in a fresh read-only copy of the warehouse for analysts, sensors and read verbs.
 
     Views over the lake become tables of the copy, so that a reader needs no access to the lake; the internal
     schemas (`lake`, `state`, `staging`) stay behind. Columns carry their descriptions as comments: those of the
     warehouse, and `descriptions` for the rest.
+
+    Parameters
+    ----------
+    readings : relations that are not copied as they are; None: not copied at all.
+    target : the file; the published copy unless said otherwise.
+    schemas : only these; empty: all that are published.
     """
-    beside = home.published.with_suffix(".duckdb.new")
+    target = target or home.published
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_suffix(".duckdb.new")
     beside.unlink(missing_ok=True)
     con = open_engine(None, home, threads=threads, memory_limit=memory_limit)
     try:
         con.execute(f"ATTACH {_literal(home.warehouse)} AS w (READ_ONLY)")
         con.execute(f"ATTACH {_literal(beside)} AS p")
-        for schema, table in con.execute(_PUBLISHED_RELATIONS).fetchall():
-            con.execute(f'CREATE SCHEMA IF NOT EXISTS p."{schema}"')
-            con.execute(f'CREATE TABLE p."{schema}"."{table}" AS FROM w."{schema}"."{table}"')
+        for relation in con.execute(_PUBLISHED_RELATIONS).fetchall():
+            reading = (readings or {}).get(relation, Reading("SELECT * FROM {source}"))
+            if reading is not None and (not schemas or relation[0] in schemas):
+                _copy(con, relation, reading)
         _comment(con, descriptions or {})
         con.execute("DETACH p")
     finally:
@@ -76,8 +113,22 @@ def publish(home: Home, *, threads: int, memory_limit: str, descriptions: Descri
     with beside.open("rb+") as handle:
         os.fsync(handle.fileno())
     beside.chmod(0o444)
-    beside.replace(home.published)
-    return home.published
+    beside.replace(target)
+    return target
+
+
+def _copy(con: duckdb.DuckDBPyConnection, relation: Relation, reading: Reading) -> None:
+    schema, table = relation
+    kept = schema if reading.view is None else EXPIRING
+    for name in {schema, kept}:
+        con.execute(f'CREATE SCHEMA IF NOT EXISTS p."{name}"')
+    source = f'w."{schema}"."{table}"'
+    con.execute(f'CREATE TABLE p."{kept}"."{table}" AS {reading.copied.format(source=source)}')
+    if reading.view is not None:
+        # without the name of the database: the file may be attached under any
+        con.execute("USE p")
+        con.execute(f'CREATE VIEW "{schema}"."{table}" AS {reading.view.format(stored=f"{kept}.{table}")}')
+        con.execute("USE memory")
 
 
 def _comment(con: duckdb.DuckDBPyConnection, descriptions: Descriptions) -> None:
@@ -105,11 +156,12 @@ _PUBLISHED_RELATIONS = """
 
 
 @contextmanager
-def published(home: Home) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The published copy, read only; says what to do when there is none yet."""
-    if not home.published.exists():
+def published(home: Home, path: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The published copy (or another one), read only; says what to do when there is none yet."""
+    path = path or home.published
+    if not path.exists():
         raise InputError("nothing has been published here yet", home.root, "run `zantara run` first")
-    con = duckdb.connect(str(home.published), read_only=True)
+    con = duckdb.connect(str(path), read_only=True)
     con.execute("SET TimeZone = 'UTC'")
     try:
         yield con

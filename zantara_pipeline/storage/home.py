@@ -78,6 +78,11 @@ class Home:
         return self.data / "published.duckdb"
 
     @property
+    def restricted_segments(self) -> Path:
+        """All segments whole, for those who may read small ones: a file of its own, because DuckDB has no roles."""
+        return self.restricted / "segments_whole.duckdb"
+
+    @property
     def scratch(self) -> Path:
         return self.data / "scratch"
 

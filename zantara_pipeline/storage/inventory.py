@@ -134,11 +134,12 @@ STORES: tuple[Store, ...] = (
         name="state ledger",
         paths=("data/state/ledger.db", "data/state/ledger.db-*"),
         holds="consent statements and runs, ids that denied what is exempt, ingested files, reasons, kinds of failure per quarantine file, what expired (counts), "
-        "which keys identifiers were hashed with (never a key), segment entries and exits",
+        "which keys identifiers were hashed with (never a key), segment entries and exits, sizes of segments",
         owner=_PRIVACY,
         access="restricted",
         retention="unlimited: it cannot be computed again",
-        erasure="delete the person's rows of consent, consent_runs, consent_objections (by device and anonymous id) and membership, then VACUUM",
+        erasure="delete the person's rows of consent, consent_runs and consent_objections (by device and anonymous id), take "
+        "the person out of membership (segments/lifecycle.py: forget_members), then VACUUM",
     ),
     Store(
         name="alert ledger",
@@ -164,6 +165,19 @@ STORES: tuple[Store, ...] = (
         holds="read-only tables for analysts, sensors and read verbs",
         owner=_PLATFORM,
         access="internal",
+        retention="one run",
+        erasure=_REBUILT,
+    ),
+    Store(
+        name="restricted segments",
+        paths=(
+            "data/restricted/segments_whole.duckdb",
+            "data/restricted/segments_whole.duckdb.new",
+            "data/restricted/segments_whole.duckdb.new.wal",
+        ),
+        holds="all segments with their history, also those that are restricted or smaller than their min_size",
+        owner=_PRIVACY,
+        access="restricted",
         retention="one run",
         erasure=_REBUILT,
     ),

@@ -112,6 +112,15 @@ CREATE TABLE IF NOT EXISTS membership (       -- one entry or exit of one entity
     seq INTEGER PRIMARY KEY,                  -- order of things at one moment (two runs may share a clock)
     segment TEXT NOT NULL, entity_type TEXT NOT NULL, entity_id TEXT NOT NULL,
     happened_at TEXT NOT NULL, change TEXT NOT NULL CHECK (change IN ('enter', 'exit')), exit_reason TEXT);
+
+CREATE TABLE IF NOT EXISTS membership_open (  -- memberships that no exit has ended, and until when each was good
+    segment TEXT NOT NULL, entity_id TEXT NOT NULL, entered_at TEXT NOT NULL,
+    expires_at TEXT,                          -- null: not known, recorded by an earlier version
+    PRIMARY KEY (segment, entity_id)) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS segment_sizes (    -- a segment at the clock of a run; visible: outside the restricted store, too
+    segment TEXT NOT NULL, as_of TEXT NOT NULL, size INTEGER NOT NULL, visible INTEGER NOT NULL,
+    PRIMARY KEY (segment, as_of)) WITHOUT ROWID;
 """
 
 
@@ -124,6 +133,18 @@ def _add_columns(db: sqlite3.Connection) -> None:
         there = {row[1] for row in db.execute(f"PRAGMA table_info({table})")}
         for name in set(names) - there:
             db.execute(f"ALTER TABLE {table} ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0")
+
+
+def _tables(db: sqlite3.Connection) -> set[str]:
+    return {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+# A ledger of an earlier version has memberships without a list of those that are open.
+_OPEN_MEMBERSHIPS_SQL = """
+    INSERT INTO membership_open
+    SELECT segment, entity_id, max(happened_at) FILTER (WHERE change = 'enter'), NULL FROM membership
+    GROUP BY segment, entity_id HAVING sum(CASE change WHEN 'enter' THEN 1 ELSE -1 END) > 0
+"""
 
 
 def _runs_from_latest_words(db: sqlite3.Connection) -> None:
@@ -166,11 +187,14 @@ class Ledger:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         with self.transaction() as db:
+            before = _tables(db)
             for statement in _TABLES.split(";\n"):
                 if statement.strip():
                     db.execute(statement)
             _add_columns(db)
             _runs_from_latest_words(db)
+            if "membership" in before and "membership_open" not in before:
+                db.execute(_OPEN_MEMBERSHIPS_SQL)
             row = db.execute("SELECT version FROM schema_version").fetchone()
             if row is None:
                 db.execute("INSERT INTO schema_version VALUES (?)", [SCHEMA_VERSION])

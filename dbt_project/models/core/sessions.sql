@@ -28,42 +28,10 @@ with events as (
     {% endif %}
 ),
 
-pauses as (
-    select
-        *,
-        coalesce(
-            occurred_at - lag(occurred_at) over (partition by stream order by occurred_at, event_id) > {{ session_idle() }},
-            true
-        ) as begins
-    from events
-),
-
-numbered as (
-    select
-        *,
-        count(*) filter (where begins) over (
-            partition by stream order by occurred_at, event_id rows between unbounded preceding and current row
-        ) as activity
-    from pauses
-),
-
-active as (
-    select
-        *,
-        min(occurred_at) over (partition by stream, activity) as active_from,
-        max(occurred_at) over (partition by stream, activity) as active_to
-    from numbered
-),
-
-pieces as (
-    select
-        *,
-        (epoch_us(occurred_at) - epoch_us(active_from)) // ({{ var('session_max_hours') }} * 3600000000) as piece
-    from active
-)
+{{ pieces_of_sessions() }}
 
 select
-    md5(concat_ws(' ', stream, epoch_us(min(occurred_at)))) as session_id,
+    {{ session_id() }} as session_id,
     stream,
     case when count(distinct user_id) = 1 then min(user_id) end as user_id,
     count(distinct user_id) as users,

@@ -1,3 +1,12 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy='append',
+    on_schema_change='fail',
+    pre_hook="{{ remove_interactions() }}",
+    post_hook="{{ mark_seen() }}"
+) }}
+
+-- depends_on: {{ ref('stg_lake__events') }}
 -- What people did with products, where they allowed personalization when it happened and still do.
 with signals as (
     {% for event in ['product_view', 'add_to_cart', 'purchase', 'refund', 'item_tag'] %}
@@ -11,6 +20,7 @@ with signals as (
         cast(null as double) as rating,
         cast(null as double) as rating_scaled
     from {{ ref('stg_lake__' ~ event) }}
+    where {{ is_touched('user_id', 'user') }} or {{ is_restaged('received_date') }}
     union all
     {% endfor %}
     select
@@ -24,6 +34,7 @@ with signals as (
         greatest(0, least(1, (rating - coalesce(scale_min, 1)) / nullif(coalesce(scale_max, 5) - coalesce(scale_min, 1), 0)))
             as rating_scaled
     from {{ ref('stg_lake__rating') }}
+    where {{ is_touched('user_id', 'user') }} or {{ is_restaged('received_date') }}
 )
 
 select

@@ -2,7 +2,7 @@
 select
     user_id as entity_id,
     min(occurred_at) as entered_at,
-    max(occurred_at) + interval {{ var('recent_buyer_days') }} day as expires_at
-from {{ ref('interactions') }}
-where event = 'purchase' and {{ within_days('occurred_at', var('recent_buyer_days')) }}
+    max(occurred_at) as qualified_at
+from {{ allowed_events(['purchase']) }}
+where {{ within_days('occurred_at', var('recent_buyer_days')) }}
 group by user_id

@@ -52,7 +52,8 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_verbs_that_are_promised_are_there() -> None:
-    promised = {("run",), ("simulate",), ("ui",), ("models",), ("docs",), ("events", "validate"), ("segments", "list")}
+    promised = {("run",), ("simulate",), ("ui",), ("models",), ("docs",), ("events", "validate")}
+    promised |= {("segments", verb) for verb in ("list", "show", "members", "why", "preview")}
     assert promised <= set(VERBS)
 
 

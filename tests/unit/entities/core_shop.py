@@ -54,10 +54,15 @@ class Lake:
 
 @dataclass(frozen=True)
 class Recorded:
-    """(number of the connection, statement) of a build from nothing and of one that follows, in the order sent."""
+    """(number of the connection, statement) in the order sent: core from nothing, core that follows, and all segments.
+
+    consent_check : the SELECT of the test nobody_without_consent.
+    """
 
     anew: list[Statement]
     follow: list[Statement]
+    segments: list[Statement]
+    consent_check: str
 
 
 class CoreShop:
@@ -88,15 +93,26 @@ class CoreShop:
         """
         land(self.con, lake, as_of, since, removed, restaged)
         statements = self.recorded.anew if self.empty else self.recorded.follow
+        self._send(statements[:killed_after])
+        self.empty = False
+        return killed_after is None or killed_after >= len(statements)
+
+    def build_segments(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Make the segments of what core is now; name -> members as (entity_id, entered_at, expires_at, ...), sorted."""
+        self._send(self.recorded.segments)
+        names = self.read(
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = 'segments' ORDER BY ALL"
+        )
+        return {name: sorted(self.read(f"SELECT * FROM segments.{name}")) for (name,) in names}
+
+    def _send(self, statements: list[Statement]) -> None:
         with contextlib.ExitStack() as open_connections:
             connections: dict[int, duckdb.DuckDBPyConnection] = {}
-            for number, statement in statements[:killed_after]:
+            for number, statement in statements:
                 if number not in connections:
                     connections[number] = open_connections.enter_context(self.con.cursor())
                     connections[number].execute("USE warehouse; SET TimeZone = 'UTC'")
                 connections[number].execute(statement)
-        self.empty = False
-        return killed_after is None or killed_after >= len(statements)
 
     def read(self, query: str) -> list[tuple[Any, ...]]:
         return self.con.execute(query).fetchall()
@@ -109,7 +125,7 @@ class CoreShop:
 
 _BUILT = """
     SELECT table_schema || '.' || table_name FROM information_schema.tables
-    WHERE table_catalog = 'warehouse' AND table_schema IN ('core', 'staging') ORDER BY ALL
+    WHERE table_catalog = 'warehouse' AND table_schema IN ('core', 'staging', 'features') ORDER BY ALL
 """
 
 
@@ -158,18 +174,28 @@ _CHANGES = ("create", "insert", "delete", "drop", "alter", "begin", "commit", "u
 
 
 def record(folder: Path) -> Recorded:
-    """Run dbt twice on a small lake in `folder` and write down what it does to the database."""
+    """Run dbt on a small lake in `folder`, core twice and then the segments, and write down what it does to the database."""
     lake = Lake([row("e1", at(), user_id="u", device_id="d", anonymous_id="a", organisation_id="o")])
     recorded: list[list[Statement]] = []
     for since, day in ((BEGINNING, 1), (at(1).date(), 2)):
         with contextlib.closing(duckdb.connect(str(folder / "warehouse.duckdb"))) as con:
             land(con, lake, at(day), since)
-        statements: list[Statement] = []
-        with _listening(statements):
-            _dbt(folder)
-        recorded.append(statements)
+        recorded.append(_recorded(folder, _CORE))
         lake.rows.append(row("e2", at(1), device_id="d"))
-    return Recorded(*recorded)
+    recorded.append(_recorded(folder, ["path:models/segments"]))
+    _dbt(folder, ["nobody_without_consent"], "compile")
+    (check,) = (folder / "target" / "compiled").rglob("nobody_without_consent.sql")
+    return Recorded(*recorded, check.read_text(encoding="utf-8"))
+
+
+_CORE = ["+path:models/core", "int_events__stitched", "interactions"]
+
+
+def _recorded(folder: Path, models: list[str]) -> list[Statement]:
+    statements: list[Statement] = []
+    with _listening(statements):
+        _dbt(folder, models)
+    return statements
 
 
 @contextlib.contextmanager
@@ -198,7 +224,7 @@ def _listening(statements: list[Statement]) -> Iterator[None]:
     statements[:] = [(n, sql) for n, sql in statements if n in busy]
 
 
-def _dbt(folder: Path) -> None:
+def _dbt(folder: Path, models: list[str], verb: str = "run") -> None:
     from dbt.cli.main import dbtRunner
 
     environment = {"ZANTARA_WAREHOUSE": str(folder / "warehouse.duckdb"), "ZANTARA_SCRATCH": str(folder / "scratch"),
@@ -206,7 +232,7 @@ def _dbt(folder: Path) -> None:
     places = ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--target-path", str(folder / "target"),
               "--log-path", str(folder / "logs"), "--log-level", "none"]  # fmt: skip
     with mock.patch.dict(os.environ, environment), contextlib.redirect_stdout(io.StringIO()):
-        done = dbtRunner().invoke(["run", "--select", "+path:models/core", "int_events__stitched", *places])
+        done = dbtRunner().invoke([verb, "--select", *models, *places])
     problems = [
         f"{one.node.name}: {one.message}" for one in getattr(done.result, "results", []) if one.status != "success"
     ]

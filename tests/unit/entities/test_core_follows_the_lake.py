@@ -29,7 +29,7 @@ def world(rng: random.Random, name: int) -> Iterator[tuple[int, Row]]:
             f"{name}-{number}",
             occurred,
             received,
-            event=rng.choice(("product_view", "session_started", "purchase")),
+            event=rng.choice(("product_view", "session_started", "purchase", "rating")),
             user_id=_id(rng, name, "u", 2),
             device_id=_id(rng, name, "d", 2),
             anonymous_id=_id(rng, name, "a", 3),
@@ -42,6 +42,7 @@ def world(rng: random.Random, name: int) -> Iterator[tuple[int, Row]]:
                 "product_id": f"p{name % 7}",
                 "price": rng.choice((None, 1, 2)),
                 "brand": rng.choice((None, "x", "y")),
+                "rating": rng.choice((1.0, 4.0)),
             }
         arrives = (received - at()).days + rng.choice((0,) * 9 + (1, 2))
         yield arrives, event
@@ -90,7 +91,11 @@ def test_following_equals_making_anew(recorded: Recorded, seed: int) -> None:
         if day == 3:  # values change where they are, as after a fix that was replayed
             changed = rng.sample(range(len(lake.rows)), 10)
             for place in changed:
-                lake.rows[place] = lake.rows[place] | {"user_id": lake.rows[place - 1]["user_id"], "brand": "z"}
+                lake.rows[place] = lake.rows[place] | {
+                    "user_id": lake.rows[place - 1]["user_id"],
+                    "brand": "z",
+                    "rating": 5.0,
+                }
             told["since"] = min(since or at(99).date(), *(lake.rows[place]["received_date"] for place in changed))
         if day == 5:
             told |= expire(lake)
@@ -100,7 +105,7 @@ def test_following_equals_making_anew(recorded: Recorded, seed: int) -> None:
         anew = CoreShop(recorded)
         anew.build(lake, as_of=told["as_of"])
         assert shop.tables() == anew.tables(), f"day {day}"
-    assert all(rows for name, rows in shop.tables().items() if name.startswith("core."))
+    assert all(rows for name, rows in shop.tables().items() if name.startswith(("core.", "features.")))
 
 
 def expire(lake: Lake) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Who came and went, and why; the catalogue; and segments that do not say what they must."""
+"""Who came and went, and why; the catalogue and the overlap; what is left of people who were erased."""
 
 from __future__ import annotations
 
@@ -10,20 +10,15 @@ from typing import Any
 import duckdb
 import pytest
 
-from zantara_pipeline.errors import InputError
-from zantara_pipeline.segments.lifecycle import (
-    MembershipChanges,
-    Segment,
-    SegmentMeta,
-    record_membership,
-    segments_of,
-    write_tables,
-)
+from zantara_pipeline.segments.contract import Segment, SegmentMeta, segments_of
+from zantara_pipeline.segments.lifecycle import MembershipChanges, forget_members, record_membership
+from zantara_pipeline.segments.tables import sizes_of, write_tables
+from zantara_pipeline.segments.visibility import load_rules, record_sizes
 from zantara_pipeline.storage.ledger import Ledger
 
 META = {
     "owner": "growth@example.com",
-    "purpose": "win back",
+    "purpose": "personalization",
     "legal_basis": "consent",
     "entity": "user",
     "ttl_days": 30,
@@ -33,27 +28,43 @@ META = {
 DAY = timedelta(days=1)
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
 SEGMENTS = [Segment(name, "d", "select 1", SegmentMeta.model_validate(META)) for name in ("seg_a", "seg_b")]
+FAR = 1000
 
 
 class Shop:
+    """Members are written as "u1 u2@5": u2 is a member until day 5; who does not say stays for ever."""
+
     def __init__(self, root: Path) -> None:
         self.ledger = Ledger(root / "ledger.db")
         self.con = duckdb.connect()
         self.con.execute("SET TimeZone = 'UTC'")
         self.con.execute("CREATE SCHEMA segments; CREATE SCHEMA core")
-        self.allowed("u1", "u2", "u3", "u4")
+        self.con.execute(
+            "CREATE TABLE core.consent_history (user_id VARCHAR, purpose VARCHAR, status VARCHAR, "
+            "effective_from TIMESTAMPTZ, effective_to TIMESTAMPTZ)"
+        )
+        for user in ("u1", "u2", "u3", "u4"):
+            self.says(user, "granted", T0 - DAY)
 
-    def allowed(self, *users: str) -> None:
-        self.con.execute("CREATE OR REPLACE TABLE core.users (user_id VARCHAR, personalization_allowed BOOLEAN)")
-        self.con.executemany("INSERT INTO core.users VALUES (?, ?)", [(f"u{n}", f"u{n}" in users) for n in range(1, 5)])
+    def says(self, user: str, status: str, when: datetime) -> None:
+        self.con.execute("UPDATE core.consent_history SET effective_to = ? WHERE user_id = ?", [when, user])
+        self.con.execute(
+            "INSERT INTO core.consent_history VALUES (?, 'personalization', ?, ?, NULL)", [user, status, when]
+        )
 
-    def run(self, when: datetime, a: str = "", b: str = "") -> MembershipChanges:
+    def run(self, when: datetime, a: str = "", b: str = "", entered: datetime = T0 - DAY) -> MembershipChanges:
         for name, members in (("seg_a", a.split()), ("seg_b", b.split())):
-            self.con.execute(f"CREATE OR REPLACE TABLE segments.{name} (entity_id VARCHAR)")
-            if members:
-                self.con.executemany(f"INSERT INTO segments.{name} VALUES (?)", [(member,) for member in members])
+            self.con.execute(
+                f"CREATE OR REPLACE TABLE segments.{name} (entity_id VARCHAR, entered_at TIMESTAMPTZ, expires_at TIMESTAMPTZ)"
+            )
+            for member in members:
+                entity, _, until = member.partition("@")
+                expires = T0 + float(until or FAR) * DAY
+                if expires > when:  # as the materialization does
+                    self.con.execute(f"INSERT INTO segments.{name} VALUES (?, ?, ?)", [entity, entered, expires])
         changes = record_membership(self.con, self.ledger, SEGMENTS, when)
-        write_tables(self.con, self.ledger, SEGMENTS, when)
+        sizes = record_sizes(self.ledger, SEGMENTS, sizes_of(self.con, SEGMENTS), when, load_rules())
+        write_tables(self.con, self.ledger, sizes, when)
         return changes
 
     def history(self, segment: str = "seg_a") -> list[tuple[Any, ...]]:
@@ -90,7 +101,7 @@ def test_segments_do_not_mix(shop: Shop) -> None:
 
 def test_leaving_because_consent_was_withdrawn(shop: Shop) -> None:
     shop.run(T0, "u1 u2")
-    shop.allowed("u2")
+    shop.says("u1", "denied", T0 + DAY)
     shop.run(T0 + DAY)
     assert shop.history() == [("u1", 0, 1, "consent_withdrawn"), ("u2", 0, 1, "rule")]
 
@@ -118,7 +129,7 @@ def test_a_clock_before_the_history_records_nothing(shop: Shop) -> None:
 def test_withdrawn_between_two_runs_on_one_clock(shop: Shop) -> None:
     # nothing new landed, only the consent ledger: the clock is still the latest received_at
     shop.run(T0, "u1 u2")
-    shop.allowed("u2")
+    shop.says("u1", "denied", T0)
     shop.run(T0, "u2")
     assert shop.history() == [("u1", 0, 0, "consent_withdrawn"), ("u2", 0, None, None)]
     shop.run(T0 + DAY, "u2")
@@ -139,30 +150,109 @@ def test_coming_leaving_and_coming_back_on_one_clock(shop: Shop) -> None:
     assert shop.recorded() == 3
 
 
+def test_an_exit_by_time_is_told_from_one_by_the_rule_and_dated_when_the_time_was_over(shop: Shop) -> None:
+    shop.run(T0, "u1@5 u2@5 u3@20")
+    shop.run(T0 + 10 * DAY, "")
+    assert shop.history() == [("u1", 0, 5, "ttl"), ("u2", 0, 5, "ttl"), ("u3", 0, 10, "rule")]
+
+
+def test_qualifying_again_renews_and_the_later_end_counts(shop: Shop) -> None:
+    shop.run(T0, "u1@5")
+    assert shop.run(T0 + 3 * DAY, "u1@33") == MembershipChanges(0, 0)
+    shop.run(T0 + 40 * DAY, "")
+    assert shop.history() == [("u1", 0, 33, "ttl")]
+
+
+def test_who_qualified_again_only_after_the_time_was_over_was_away_meanwhile(shop: Shop) -> None:
+    """No run came between: on day 5 the time was over, on day 8 they qualified anew, day 10 is the next run."""
+    shop.run(T0, "u1@5 u2@5")
+    assert shop.run(T0 + 10 * DAY, "u1@38", entered=T0 + 8 * DAY) == MembershipChanges(1, 2)
+    assert shop.history() == [("u1", 0, 5, "ttl"), ("u1", 10, None, None), ("u2", 0, 5, "ttl")]
+
+
+def test_what_came_first_is_the_reason(shop: Shop) -> None:
+    shop.run(T0, "u1@5 u2@5")
+    shop.says("u1", "denied", T0 + 4 * DAY)
+    shop.says("u2", "denied", T0 + 6 * DAY)
+    shop.run(T0 + 10 * DAY)
+    assert shop.history() == [("u1", 0, 10, "consent_withdrawn"), ("u2", 0, 5, "ttl")]
+
+
+def test_a_device_is_left_when_one_of_its_people_withdraws(shop: Shop) -> None:
+    shop.con.execute(
+        "CREATE SCHEMA staging; CREATE TABLE core.users AS SELECT 'u' || i AS user_id FROM range(1, 5) r (i); "
+        "CREATE TABLE staging.stg_lake__events (device_id VARCHAR, user_id VARCHAR); "
+        "INSERT INTO staging.stg_lake__events VALUES ('d1', 'u1'), ('d1', 'u2'), ('d2', 'u3'), ('d2', 'guest')"
+    )
+    devices = [Segment("seg_a", "d", "select 1", SegmentMeta.model_validate(META | {"entity": "device"}))]
+    end = T0 + FAR * DAY
+    for when, members in ((T0, ["d1", "d2"]), (T0 + 2 * DAY, [])):
+        shop.con.execute(
+            "CREATE OR REPLACE TABLE segments.seg_a (entity_id VARCHAR, entered_at TIMESTAMPTZ, expires_at TIMESTAMPTZ)"
+        )
+        for member in members:
+            shop.con.execute("INSERT INTO segments.seg_a VALUES (?, ?, ?)", [member, T0, end])
+        record_membership(shop.con, shop.ledger, devices, when)
+        shop.says("u2", "denied", T0 + DAY)
+    with shop.ledger.read() as db:
+        exits = db.execute("SELECT entity_id, exit_reason FROM membership WHERE change = 'exit' ORDER BY 1").fetchall()
+    assert exits == [("d1", "consent_withdrawn"), ("d2", "rule")]
+
+
+def test_members_of_a_segment_that_is_no_longer_declared_leave(shop: Shop) -> None:
+    shop.run(T0, "u1", "u1@1 u2")
+    record_membership(shop.con, shop.ledger, SEGMENTS[:1], T0 + 3 * DAY)
+    with shop.ledger.read() as db:
+        exits = db.execute(
+            "SELECT segment, entity_id, exit_reason FROM membership WHERE change = 'exit' ORDER BY 2"
+        ).fetchall()
+    assert exits == [("seg_b", "u1", "ttl"), ("seg_b", "u2", "rule")]
+
+
+def test_erased_people_leave_and_no_row_names_them(shop: Shop) -> None:
+    shop.run(T0, "u1 u2", "u1")
+    shop.run(T0 + DAY, "u1 u2", "")
+    with shop.ledger.transaction() as db:
+        assert forget_members(db, "user", ["u1", "nobody"], T0 + 2 * DAY) == 1
+    shop.run(T0 + 2 * DAY, "u2", "")
+    assert [row[1:] for row in shop.history()] == [(0, 2, "erased"), (0, None, None)]
+    assert [row[1:] for row in shop.history("seg_b")] == [(0, 1, "rule")]
+    with shop.ledger.read() as db:
+        names = {
+            row[0] for row in db.execute("SELECT entity_id FROM membership UNION SELECT entity_id FROM membership_open")
+        }
+    assert "u1" not in names and "u2" in names
+
+
+def test_a_ledger_of_an_earlier_version_keeps_its_open_memberships(shop: Shop) -> None:
+    shop.run(T0, "u1 u2@5")
+    with shop.ledger.transaction() as db:
+        db.execute("DROP TABLE membership_open")
+    shop.ledger = Ledger(shop.ledger.path)
+    assert shop.run(T0 + 10 * DAY, "u1") == MembershipChanges(0, 1)
+    assert shop.history() == [("u1", 0, None, None), ("u2", 0, 10, "rule")]  # until when it was good, nobody knows
+
+
 def test_the_catalogue_says_all_of_a_segment(shop: Shop) -> None:
     shop.run(T0, "u1 u2", "")
     row = shop.con.execute("SELECT * FROM segments.catalog WHERE segment = 'seg_a'").fetchone()
-    assert row == (
-        "seg_a",
-        "d",
-        "growth@example.com",
-        "win back",
-        "consent",
-        "user",
-        30,
-        "internal",
-        1,
-        2,
-        T0,
-        "select 1",
-    )
+    assert row == ("seg_a", "d", "growth@example.com", "personalization", "consent", "user", 30, "internal", 1, 2, T0,
+                   "select 1")  # fmt: skip
     assert shop.con.execute("SELECT segment, size FROM segments.catalog").fetchall() == [("seg_a", 2), ("seg_b", 0)]
+
+
+def test_the_overlap_counts_whom_two_segments_share(shop: Shop) -> None:
+    shop.run(T0, "u1 u2 u3", "u2 u3 u4")
+    assert shop.con.execute("SELECT * FROM segments.overlap").fetchall() == [("seg_a", "seg_b", "user", 3, 3, 2, 0.5)]
+    shop.run(T0 + DAY)
+    assert shop.con.execute("SELECT * FROM segments.overlap").fetchall() == [("seg_a", "seg_b", "user", 0, 0, 0, None)]
 
 
 def test_a_shop_without_segments_has_empty_tables(shop: Shop) -> None:
     assert record_membership(shop.con, shop.ledger, [], T0) == MembershipChanges(0, 0)
-    assert write_tables(shop.con, shop.ledger, [], T0) == {}
-    assert shop.con.execute("SELECT count(*) FROM segments.membership_history").fetchone() == (0,)
+    write_tables(shop.con, shop.ledger, [], T0)
+    for table in ("catalog", "membership_history", "overlap"):
+        assert shop.con.execute(f"SELECT count(*) FROM segments.{table}").fetchone() == (0,)
 
 
 def manifest(tmp_path: Path, meta: dict[str, Any]) -> Path:
@@ -186,29 +276,3 @@ def manifest(tmp_path: Path, meta: dict[str, Any]) -> Path:
 def test_segments_are_read_from_the_build(tmp_path: Path) -> None:
     (segment,) = segments_of(manifest(tmp_path, META))
     assert (segment.table, segment.sql, segment.meta.ttl_days) == ("segments.seg_a", "select 1", 30)
-
-
-@pytest.mark.parametrize("key", META)
-def test_a_missing_meta_key_is_named_with_the_files(tmp_path: Path, key: str) -> None:
-    meta = {name: value for name, value in META.items() if name != key}
-    with pytest.raises(InputError) as error:
-        segments_of(manifest(tmp_path, meta))
-    said = str(error.value)
-    assert f"meta key '{key}'" in said and "seg_a" in said and "\n" not in said
-    assert "models/segments/seg_a.sql" in said and "models/segments/_segments.yml" in said
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("ttl_days", 0),
-        ("ttl_days", "soon"),
-        ("owner", "me"),
-        ("legal_basis", "whim"),
-        ("access_level", "all"),
-        ("ttl", 3),
-    ],
-)
-def test_a_meta_value_that_makes_no_sense_is_named(tmp_path: Path, key: str, value: Any) -> None:
-    with pytest.raises(InputError, match=f"meta key '{key}'"):
-        segments_of(manifest(tmp_path, META | {key: value}))

@@ -13,6 +13,7 @@ from typing import Any
 
 import duckdb
 import jsonschema_rs
+import pyarrow as pa
 import pytest
 
 from zantara_pipeline.simulate import Truth, simulate
@@ -218,7 +219,7 @@ def test_files_hold_what_was_received_that_day_in_order(folder: Path) -> None:
 
 
 def test_segments_equal_duckdb_sql(truth: Truth, recount: Recount) -> None:
-    """The three segments by SQL over the recounted rows: another language, another arithmetic."""
+    """The segments by SQL over the recounted rows: another language, another arithmetic."""
     first: dict[str, dict[str, Any]] = {}
     for row in recount.accepted:
         first.setdefault(row["event_id"], row)
@@ -249,6 +250,20 @@ def test_segments_equal_duckdb_sql(truth: Truth, recount: Recount) -> None:
         if row["event"] in ("add_to_cart", "purchase", "refund") and row["personal"] and row["user_id"] in allowed
     ]
     con.executemany("INSERT INTO e VALUES (?, ?, ?, ?, ?, ?)", shopping)
+    active = [
+        [
+            row["occurred"].astimezone(UTC).replace(tzinfo=None),
+            row["user_id"],
+            row["device_id"],
+            row.get("organisation_id"),
+        ]
+        for row in first.values()
+        if row["personal"] and row["user_id"] in allowed
+    ]
+    con.execute("CREATE TABLE a (t TIMESTAMP, u VARCHAR, d VARCHAR, o VARCHAR)")
+    columns = [pa.array(column) for column in zip(*active, strict=True)]
+    con.register("active", pa.table(columns, names=["t", "u", "d", "o"]))
+    con.execute("INSERT INTO a FROM active")
     now = f"TIMESTAMP '{as_of:%Y-%m-%d %H:%M:%S.%f}'"
     queries = {
         "seg_recent_buyers": f"SELECT DISTINCT u FROM e WHERE event = 'purchase' AND t > {now} - INTERVAL 30 DAY",
@@ -256,7 +271,12 @@ def test_segments_equal_duckdb_sql(truth: Truth, recount: Recount) -> None:
             AND NOT EXISTS (FROM e b WHERE b.event = 'purchase' AND b.u = c.u AND b.p = c.p AND b.t >= c.t)""",
         "seg_high_spenders": f"""SELECT u FROM e WHERE event <> 'add_to_cart' AND t > {now} - INTERVAL 90 DAY GROUP BY u
             HAVING sum(CASE event WHEN 'purchase' THEN price * q ELSE -price * abs(q) END) >= 500""",
+        "seg_multi_device_users": f"SELECT u FROM a WHERE t > {now} - INTERVAL 30 DAY GROUP BY u HAVING max(d) > min(d)",
+        "seg_active_organisations": f"""SELECT o FROM a WHERE t > {now} - INTERVAL 30 DAY AND o IS NOT NULL
+            GROUP BY o HAVING max(u) > min(u)""",
+        "seg_new_users": f"SELECT u FROM a GROUP BY u HAVING min(t) > {now} - INTERVAL 14 DAY",
     }
+    assert set(queries) == set(truth.segments)
     for name, query in queries.items():
         members = sorted(u for (u,) in con.execute(query).fetchall())
         assert truth.segments[name].size == len(members) > 0

@@ -22,6 +22,7 @@ LEFT_BY_RUNS = {
     "state ledger": ["data/state/ledger.db", "data/state/ledger.db-wal", "data/state/ledger.db-shm"],
     "alert ledger": ["data/state/alerts.db", "data/state/alerts.db-wal", "data/state/alerts.db-shm"],
     "warehouse": ["data/warehouse.duckdb", "data/warehouse.duckdb.wal"],
+    "restricted segments": ["data/restricted/segments_whole.duckdb", "data/restricted/segments_whole.duckdb.new"],
     "published copy": ["data/published.duckdb", "data/published.duckdb.new", "data/published.duckdb.new.wal"],
     "scratch": ["data/scratch/duckdb_temp_storage-0.tmp"],
     "orchestrator": ["data/dagster/dagster.yaml", "data/dagster/history/runs/1.db", "data/dagster/storage/r/x.err"],

@@ -7,7 +7,9 @@ import dagster as dg
 from zantara_pipeline.orchestration.alert_ledger import alert_ledger
 from zantara_pipeline.orchestration.dbt import column_descriptions
 from zantara_pipeline.orchestration.pipeline import Pipeline
+from zantara_pipeline.segments.reading import SCHEMA, readings
 from zantara_pipeline.storage.engine import publish
+from zantara_pipeline.tracking.clock import is_live
 
 _COMMON: dict[str, Any] = {"group_name": "ops", "owners": ["data-platform@example.com"]}
 
@@ -36,17 +38,21 @@ def build_closing_assets(published_inputs: list[dg.AssetKey]) -> list[dg.AssetsD
         deps=published_inputs,
         kinds={"duckdb"},
         pool="warehouse",
-        description="data/published.duckdb: the read-only copy for analysts, sensors and read verbs, swapped in whole.",
+        description="data/published.duckdb: the read-only copy for analysts, sensors and read verbs, swapped in whole. Small and "
+        "restricted segments are in data/restricted/segments_whole.duckdb only, made in the same step.",
         **_COMMON,
     )
     def published(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
-        s = pipeline.settings
-        path = publish(
-            pipeline.home,
-            threads=s.threads,
-            memory_limit=s.memory_limit,
-            descriptions=column_descriptions(pipeline.manifest),
-        )
+        s, home, as_of, live = pipeline.settings, pipeline.home, pipeline.as_of(context), is_live(pipeline.ledger)
+        with pipeline.warehouse() as con:
+            whole, outside = (readings(con, as_of=as_of, live=live, restricted=r) for r in (True, False))
+        about: dict[str, Any] = {
+            "threads": s.threads,
+            "memory_limit": s.memory_limit,
+            "descriptions": column_descriptions(pipeline.manifest),
+        }
+        publish(home, **about, readings=whole, target=home.restricted_segments, schemas=[SCHEMA])
+        path = publish(home, **about, readings=outside)
         return dg.MaterializeResult(metadata={"path": dg.MetadataValue.path(path), "bytes": path.stat().st_size})
 
     @dg.asset(
