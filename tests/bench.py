@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -21,6 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 THREADS = 2
 MOST_PER_SHOP = 1_000_000
+_IDS = re.compile(rb'"(?:user|anonymous|session|device|organisation)_id":"')
 
 
 @dataclass(frozen=True)
@@ -101,16 +103,26 @@ def simulated(folder: Path, events: int, seed: int = 7) -> Path:
 
 
 def one_file(work: Path, events: int) -> Path:
-    """About so many lines in one file: shops of at most a million lines each, with people and days of their own."""
-    one = work / f"{events}.jsonl"
+    """About so many lines of one large shop in one file, day by day.
+
+    It is put together from shops of at most a million lines, whose people, browsers and sessions get ids of their own: the
+    simulation keeps a shop in memory.
+    """
+    one, parts = work / f"{events}.jsonl", work / "parts"
     shops = max(1, round(events / MOST_PER_SHOP))
+    for number in range(shops):
+        shop = simulated(work / "shop", events // shops, seed=7 + number)
+        for path in sorted((shop / "events").glob("*.jsonl")):
+            day = parts / path.name
+            day.parent.mkdir(exist_ok=True)
+            with day.open("ab") as out:
+                out.write(_IDS.sub(rb"\g<0>%d-" % number, path.read_bytes()))
+        shutil.rmtree(shop)
     with one.open("wb") as out:
-        for number in range(shops):
-            shop = simulated(work / "shop", events // shops, seed=7 + number)
-            for path in sorted((shop / "events").glob("*.jsonl")):
-                with path.open("rb") as day:
-                    shutil.copyfileobj(day, out)
-            shutil.rmtree(shop)
+        for day in sorted(parts.iterdir()):
+            with day.open("rb") as lines:
+                shutil.copyfileobj(lines, out)
+            day.unlink()
     return one
 
 
