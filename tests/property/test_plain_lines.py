@@ -67,7 +67,7 @@ def verdicts(judge: Judge, lines: pa.Table) -> list[dict[str, Any]]:
     judge.load(lines)
     judge.judge()
     rows = judge.con.sql(
-        f"SELECT p.* EXCLUDE (shape_key, lax, plain_no), {VALUES}, "
+        f"SELECT p.* EXCLUDE (shape_key, lax, plain_no) REPLACE (coalesce(p.long_ids, []) AS long_ids), {VALUES}, "
         "coalesce(p.shape_key IN (SELECT shape_key FROM bad_shapes), false) AS bad "
         f"FROM parsed p JOIN {values_of()} v USING (row_id) ORDER BY row_id"
     ).to_arrow_table()
