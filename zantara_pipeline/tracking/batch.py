@@ -6,7 +6,7 @@ Belongs here: what a batch leaves (Parquet files, counts, reasons, consent said)
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
@@ -116,10 +116,11 @@ class BatchWorker:
             self._copy(f"SELECT * EXCLUDE (event) FROM ({query})", self.folder / "unparsable" / "x", None)
         if self._any("parsed WHERE stage = 'suppressed' AND consent_unreadable"):
             self._write_unreadable(_LINES_SQL.format(which="stage = 'suppressed' AND consent_unreadable"))
+        dates = self._dates()
         outcome = Outcome(
             counts=list(batch_counts(self.con)),
-            dates=self._dates("accepted"),
-            quarantined_dates=self._dates("quarantined"),
+            dates=dates["accepted"],
+            quarantined_dates=dates["quarantined"],
             reasons=Counter(),
             heard=heard_in_batch(self.con, self.rules),
             aside=aside,
@@ -155,8 +156,12 @@ class BatchWorker:
             self.con.execute("DROP TABLE quarantined")
         return reasons
 
-    def _dates(self, stage: str) -> set[date]:
-        return {row[0] for row in self.con.execute(_DATES_SQL, [stage]).fetchall()}
+    def _dates(self) -> dict[str, set[date]]:
+        """Dates of receipt by stage."""
+        dates: dict[str, set[date]] = defaultdict(set)
+        for stage, day in self.con.execute(_DATES_SQL).fetchall():
+            dates[stage].add(day)
+        return dates
 
     def _copy(self, query: str, folder: Path, partition: str | None) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -224,7 +229,7 @@ _COUNT_SQL = """
     FROM parsed GROUP BY file_no
 """
 
-_DATES_SQL = "SELECT DISTINCT received_date FROM parsed WHERE stage = ? AND received_date IS NOT NULL"
+_DATES_SQL = "SELECT DISTINCT stage, received_date FROM parsed WHERE received_date IS NOT NULL"
 
 _REASONS_SQL = """
     SELECT file_no, coalesce(event, ''), reason.code, reason.path, count(DISTINCT line_no)

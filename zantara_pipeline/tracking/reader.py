@@ -25,6 +25,7 @@ from zantara_pipeline.errors import InputError
 from zantara_pipeline.storage.ledger import Ledger
 
 CHUNK_BYTES = 4 * 2**20
+_TAIL_BYTES = 2**16
 # Arrow's offsets of a column of text have 32 bits with a sign; past that they would wrap round without a word. Only one
 # line that is nearly as long can fill a block so far, because a block is cut behind its last newline. One byte is left for
 # the newline that a last line may lack.
@@ -158,26 +159,36 @@ def _blocks(source: Any) -> Iterator[memoryview]:
         if size > MOST_BLOCK_BYTES:  # before the block is cut: the line that is open begins at its start
             raise _LineTooLong
         more = size > len(carry)
-        cut = block.rfind(b"\n", len(carry), size) + 1
-        carry = bytes(memoryview(block)[cut:size])
+        cut = _behind_last_newline(block, len(carry), size)
+        carry = bytes(block[cut:size])
         if cut:
-            yield memoryview(block)[:cut]
+            yield block[:cut]
         del block  # or it would stay while the next one is filled, which takes as much if a line is very long
     if carry.strip():
         yield memoryview(bytearray(carry + b"\n"))
 
 
-def _filled(source: Any, carry: bytes) -> tuple[bytearray, int]:
+def _filled(source: Any, carry: bytes) -> tuple[memoryview, int]:
     """A new block that begins with `carry` and goes on with what the source gives, and how much of it is filled.
 
-    Files fill it themselves: reading and joining would touch twice as much fresh memory.
+    Files fill it themselves, and nothing fills it before: each would touch fresh memory once more.
     """
     if not isinstance(source, io.BufferedIOBase):
-        block = bytearray(carry + source.read(CHUNK_BYTES))
+        block = memoryview(bytearray(carry + source.read(CHUNK_BYTES)))
         return block, len(block)
-    block = bytearray(len(carry) + CHUNK_BYTES)
+    block = np.empty(len(carry) + CHUNK_BYTES, dtype=np.uint8).data
     block[: len(carry)] = carry
-    return block, len(carry) + source.readinto(memoryview(block)[len(carry) :])
+    return block, len(carry) + source.readinto(block[len(carry) :])
+
+
+def _behind_last_newline(block: memoryview, first: int, end: int) -> int:
+    """Position behind the last newline of block[first:end]; 0 if there is none."""
+    while end > first:
+        begin = max(first, end - _TAIL_BYTES)
+        if (at := bytes(block[begin:end]).rfind(b"\n")) >= 0:
+            return begin + at + 1
+        end = begin
+    return 0
 
 
 def line_tables(files: Sequence[LandedFile], size: int) -> Iterator[pa.Table]:

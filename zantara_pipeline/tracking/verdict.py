@@ -123,6 +123,7 @@ class Judge:
             for row_id, line, anybody in self.con.execute(query).fetchall()
             for user in users_named(line) | ({ANYBODY} if anybody else set())
         ]
+        self._unclear = bool(named)
         rows = {"row_id": [row_id for row_id, _ in named], "user_id": [user for _, user in named]}
         schema = pa.schema([("row_id", pa.int64()), ("user_id", pa.string())])
         self.con.register("arrow_unclear", pa.table(rows, schema=schema))
@@ -191,7 +192,8 @@ class Judge:
         """Give every line of the loaded batch its stage; `aside` is called in place of deciding on exemptions."""
         for purpose in self.rules.plan.purposes:
             self.con.execute(_deny_sql(purpose))
-            self.con.execute(_deny_unclear_sql(purpose))
+            if self._unclear:
+                self.con.execute(_deny_unclear_sql(purpose))
         self.con.execute(_suppress_sql(self.rules.plan))
         self.con.execute(_plainly_denied_sql(self.rules.plan))
         if aside:
