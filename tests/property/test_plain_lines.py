@@ -21,10 +21,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from zantara_pipeline.tracking import scan
+from zantara_pipeline.tracking.line_values import values_of
 from zantara_pipeline.tracking.plain_lines import PlainLines, Read, value_column
 from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS
 from zantara_pipeline.tracking.reader import BATCH_SCHEMA, LandedFile, line_tables
-from zantara_pipeline.tracking.verdict import Judge, values_of
+from zantara_pipeline.tracking.verdict import Judge
 
 SLOW = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 

@@ -139,7 +139,7 @@ STORES: tuple[Store, ...] = (
         access="restricted",
         retention="unlimited: it cannot be computed again",
         erasure="delete the person's rows of consent, consent_runs and consent_objections (by device and anonymous id), take "
-        "the person out of membership (segments/lifecycle.py: forget_members), then VACUUM",
+        "the person out of membership and membership_open, then VACUUM",
     ),
     Store(
         name="alert ledger",

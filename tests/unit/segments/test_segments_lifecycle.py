@@ -1,4 +1,4 @@
-"""Who came and went, and why; the catalogue and the overlap; what is left of people who were erased."""
+"""Who came and went, and why; the catalogue and the overlap."""
 
 from __future__ import annotations
 
@@ -9,25 +9,19 @@ from typing import Any
 
 import duckdb
 import pytest
+from segment_meta import META
 
 from zantara_pipeline.segments.contract import Segment, SegmentMeta, segments_of
-from zantara_pipeline.segments.lifecycle import MembershipChanges, forget_members, record_membership
+from zantara_pipeline.segments.lifecycle import MembershipChanges, record_membership
 from zantara_pipeline.segments.tables import sizes_of, write_tables
 from zantara_pipeline.segments.visibility import load_rules, record_sizes
 from zantara_pipeline.storage.ledger import Ledger
 
-META = {
-    "owner": "growth@example.com",
-    "purpose": "personalization",
-    "legal_basis": "consent",
-    "entity": "user",
-    "ttl_days": 30,
-    "access_level": "internal",
-    "min_size": 1,
-}
 DAY = timedelta(days=1)
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
-SEGMENTS = [Segment(name, "d", "select 1", SegmentMeta.model_validate(META)) for name in ("seg_a", "seg_b")]
+SEGMENTS = [
+    Segment(name, "d", "select 1", SegmentMeta.model_validate(META | {"min_size": 1})) for name in ("seg_a", "seg_b")
+]
 FAR = 1000
 
 
@@ -207,21 +201,6 @@ def test_members_of_a_segment_that_is_no_longer_declared_leave(shop: Shop) -> No
             "SELECT segment, entity_id, exit_reason FROM membership WHERE change = 'exit' ORDER BY 2"
         ).fetchall()
     assert exits == [("seg_b", "u1", "ttl"), ("seg_b", "u2", "rule")]
-
-
-def test_erased_people_leave_and_no_row_names_them(shop: Shop) -> None:
-    shop.run(T0, "u1 u2", "u1")
-    shop.run(T0 + DAY, "u1 u2", "")
-    with shop.ledger.transaction() as db:
-        assert forget_members(db, "user", ["u1", "nobody"], T0 + 2 * DAY) == 1
-    shop.run(T0 + 2 * DAY, "u2", "")
-    assert [row[1:] for row in shop.history()] == [(0, 2, "erased"), (0, None, None)]
-    assert [row[1:] for row in shop.history("seg_b")] == [(0, 1, "rule")]
-    with shop.ledger.read() as db:
-        names = {
-            row[0] for row in db.execute("SELECT entity_id FROM membership UNION SELECT entity_id FROM membership_open")
-        }
-    assert "u1" not in names and "u2" in names
 
 
 def test_a_ledger_of_an_earlier_version_keeps_its_open_memberships(shop: Shop) -> None:
