@@ -20,6 +20,8 @@ import duckdb
 import pyarrow as pa
 
 from zantara_pipeline.privacy.keyed_hash import Keyring
+from zantara_pipeline.privacy.people import PLACEHOLDERS
+from zantara_pipeline.privacy.tombstones import Tombstones
 from zantara_pipeline.tracking.other_lines import ROW_ID, others_sql
 from zantara_pipeline.tracking.plain_lines import PlainLines
 from zantara_pipeline.tracking.plan import Exemption, TrackingPlan
@@ -66,8 +68,8 @@ class Judge:
     row there. Everything of a row is a column of its own, so that a query of one event reads that event's columns only.
     """
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, rules: Rules) -> None:
-        self.con, self.rules = con, rules
+    def __init__(self, con: duckdb.DuckDBPyConnection, rules: Rules, tombstones: Tombstones | None = None) -> None:
+        self.con, self.rules, self.tombstones = con, rules, tombstones
         con.execute(f"CREATE TEMP TABLE bad_shapes (shape_key UBIGINT, reasons {REASON_TYPE})")
         self.forget_users()
         self._plain = PlainLines(rules.plan)
@@ -84,6 +86,8 @@ class Judge:
         self.con.unregister("arrow_plain")
         self._refuse_lax_json()
         self._name_unclear_users()
+        if self.tombstones:
+            self._refuse_erased(self.tombstones)
         self.con.execute(_NEW_USERS_SQL)
         self.con.execute("INSERT INTO known_users SELECT user_id FROM new_users")
         return self.con.sql("SELECT user_id FROM new_users").to_arrow_table().column(0)
@@ -105,6 +109,35 @@ class Judge:
         self.con.register("arrow_unclear", pa.table(rows, schema=schema))
         self.con.execute("CREATE OR REPLACE TEMP TABLE unclear_users AS FROM arrow_unclear")
         self.con.unregister("arrow_unclear")
+
+    def _refuse_erased(self, tombstones: Tombstones) -> None:
+        """Lines of people who were erased are suppressed, and nothing is learnt of them.
+
+        Theirs is what their user id stands on, and what stands on nobody's but was sent by an id that was theirs alone.
+        Whoever else logs in on such a device is somebody else.
+        """
+        nobodys = f"(uid IS NULL OR lower(trim(uid)) IN ({', '.join(map(quote, sorted(PLACEHOLDERS)))}))"
+        for kind, column, which in (
+            ("user", "uid", "uid IS NOT NULL"),
+            ("anonymous", "anonymous_id", f"{nobodys} AND anonymous_id IS NOT NULL"),
+            ("device", "device_id", f"{nobodys} AND device_id IS NOT NULL"),
+        ):
+            asked = self.con.execute(f"SELECT DISTINCT {column} FROM parsed WHERE {which}").fetchall()
+            found = tombstones.covered(kind, (row[0] for row in asked))
+            if found:
+                self.con.execute(f"{_ERASE_SQL} WHERE {which} AND {column} IN (SELECT unnest(?::VARCHAR[]))", [found])
+        unclear = self.con.execute("SELECT row_id, user_id FROM unclear_users").fetchall()
+        self._erase_rows([row_id for row_id, user in unclear if tombstones.covers("user", user)])
+
+    def _refuse_named(self, tombstones: Tombstones) -> None:
+        """A line that would be kept as it came may name somebody who was erased anywhere in it."""
+        kept = "stage IN ('quarantined', 'unparsable') OR (stage = 'suppressed' AND consent_unreadable)"
+        query = f"SELECT row_id, coalesce(rendering, line) FROM parsed JOIN {LINES} USING (row_id) WHERE {kept}"
+        self._erase_rows([row_id for row_id, line in self.con.execute(query).fetchall() if tombstones.named_in(line)])
+
+    def _erase_rows(self, row_ids: list[int]) -> None:
+        if row_ids:
+            self.con.execute(f"{_ERASE_SQL} WHERE row_id IN (SELECT unnest(?::BIGINT[]))", [row_ids])
 
     def forget_users(self) -> None:
         """Drop the statements held for the users seen so far (they are kept over the batches of one commit only)."""
@@ -167,6 +200,8 @@ class Judge:
                 self.con.execute(_exempt_sql(rule, self.rules.plan))
         self._judge_shapes()
         self.con.execute(_QUARANTINE_SQL)
+        if self.tombstones:
+            self._refuse_named(self.tombstones)
 
     def _judge_shapes(self) -> None:
         """One structural verdict per distinct shape: the types of one sample row stand for all rows of the shape."""
@@ -224,7 +259,7 @@ def _parse_sql(rules: Rules) -> str:
             ranges_pass AND {_checks_pass(rules)} AS values_pass,
             coalesce(stated_received_at, occurred_at) AS received_at, {_DAY_OF_RECEIPT} AS received_date,
             coalesce({_LATENESS} > {rules.late_after_hours * _HOUR}, false) AS is_late,
-            {_time_problem(rules)} AS time_problem, false AS exempt,
+            {_time_problem(rules)} AS time_problem, false AS exempt, false AS erased,
             CASE WHEN NOT is_object THEN 'unparsable'
                 WHEN NOT CASE category {granted} ELSE false END THEN 'suppressed'
                 ELSE 'accepted' END AS stage
@@ -316,7 +351,7 @@ def _may_be_exempt(rule: Exemption, plan: TrackingPlan) -> str:
     said = f"says_{category}" if category in plan.purposes else "true"
     return (
         f"stage = 'suppressed' AND event = {quote(rule.event)} AND country IN ({countries}) "
-        f"AND NOT consent_unreadable AND NOT {said} AND NOT keys_twice AND NOT user_unclear"
+        f"AND NOT consent_unreadable AND NOT {said} AND NOT keys_twice AND NOT user_unclear AND NOT erased"
     )
 
 
@@ -391,6 +426,12 @@ def reason_sql(code: str, path: str, keyword: str, expected: str, actual_type: s
 def _checks_pass(rules: Rules) -> str:
     return by_event(rules.plan, partial(compile_checks, stored=rules.stored))
 
+
+# Without its ids, no step that comes later can learn anything from the line.
+_ERASE_SQL = """
+    UPDATE parsed SET stage = 'suppressed', erased = true, consent_unreadable = false, exempt = false,
+        uid = NULL, user_id = NULL, anonymous_id = NULL, device_id = NULL
+"""
 
 _NEW_USERS_SQL = """
     CREATE OR REPLACE TEMP TABLE new_users AS
