@@ -84,10 +84,11 @@ def is_distinctive(text: str) -> bool:
 
 
 class Matcher:
-    """Finds ids in values; ids : as texts."""
+    """Finds ids in values, and remembers in `found` which ones; ids : as texts."""
 
     def __init__(self, ids: Collection[str]) -> None:
         self.ids = frozenset(ids)
+        self.found: set[str] = set()
         distinctive = {text for text in self.ids if is_distinctive(text)}
         self._words = frozenset(text for text in distinctive if _WORD.fullmatch(text))
         phrases = sorted(distinctive - self._words)
@@ -111,21 +112,27 @@ class Matcher:
 
     def in_field(self, field: str, value: str) -> bool:
         """Does the value of a field name one of them? JSON in it is decoded."""
-        if is_field_of_people(field) and _plain(value) in self.ids:
-            return True
-        return self.in_text(value)
+        return self._is_one(field, value) or self.in_text(value)
 
     def in_text(self, text: str) -> bool:
         """Does a text name one of them: a line of JSON, a page, a sentence?"""
         if text[:1] in "{[" or text[:1].isspace():
             try:
-                return any(self._in_leaf(key, leaf) for key, leaf in leaves(json.loads(text, object_pairs_hook=Pairs)))
+                whole = json.loads(text, object_pairs_hook=Pairs)
+                return sum(self._in_leaf(key, leaf) for key, leaf in leaves(whole)) > 0  # all of them, for `found`
             except (ValueError, RecursionError):
                 pass
         return self._in_words(text)
 
     def _in_leaf(self, key: str, leaf: str) -> bool:
-        return (is_field_of_people(key) and _plain(leaf) in self.ids) or self._in_words(leaf)
+        return self._is_one(key, leaf) or self._in_words(leaf)
+
+    def _is_one(self, field: str, value: str) -> bool:
+        one = _plain(value)
+        if one not in self.ids or not is_field_of_people(field):
+            return False
+        self.found.add(one)
+        return True
 
     def _in_words(self, text: str) -> bool:
         if self._in_plain(text):
@@ -136,9 +143,11 @@ class Matcher:
 
     def _in_plain(self, text: str) -> bool:
         # an id of words and hyphens is bounded by anything else, so it is a whole run of such characters
-        if self._words and not self._words.isdisjoint(_WORD.findall(text)):
-            return True
-        return self._phrases is not None and self._phrases.search(text) is not None
+        named = self._words.intersection(_WORD.findall(text)) if self._words else frozenset[str]()
+        if self._phrases is not None:
+            named |= set(self._phrases.findall(text))
+        self.found |= named
+        return bool(named)
 
 
 class Pairs(list[tuple[str, Any]]):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -53,22 +53,38 @@ Descriptions = Mapping[tuple[str, str], Mapping[str, str]]
 """(schema, table) -> column -> what it means."""
 
 
-def publish(home: Home, *, threads: int, memory_limit: str, descriptions: Descriptions | None = None) -> Path:
+Keep = Callable[[duckdb.DuckDBPyConnection, str, str], str]
+"""(connection, schema, table) -> SQL over a row: whether it stays. The tables are those of the database `w`."""
+
+
+def publish(
+    home: Home,
+    *,
+    threads: int,
+    memory_limit: str,
+    descriptions: Descriptions | None = None,
+    source: Path | None = None,
+    keep: Keep | None = None,
+) -> Path:
     """Swap in a fresh read-only copy of the warehouse for analysts, sensors and read verbs.
 
     Views over the lake become tables of the copy, so that a reader needs no access to the lake; the internal
     schemas (`lake`, `state`, `staging`) stay behind. Columns carry their descriptions as comments: those of the
     warehouse, and `descriptions` for the rest.
+
+    source, keep : another file than the warehouse (the copy itself), and the rows that stay. The new file is written from
+        nothing: a row that is not copied leaves no byte, as it would where it is deleted.
     """
     beside = home.published.with_suffix(".duckdb.new")
     beside.unlink(missing_ok=True)
     con = open_engine(None, home, threads=threads, memory_limit=memory_limit)
     try:
-        con.execute(f"ATTACH {_literal(home.warehouse)} AS w (READ_ONLY)")
+        con.execute(f"ATTACH {_literal(source or home.warehouse)} AS w (READ_ONLY)")
         con.execute(f"ATTACH {_literal(beside)} AS p")
         for schema, table in con.execute(_PUBLISHED_RELATIONS).fetchall():
             con.execute(f'CREATE SCHEMA IF NOT EXISTS p."{schema}"')
-            con.execute(f'CREATE TABLE p."{schema}"."{table}" AS FROM w."{schema}"."{table}"')
+            rows = f" WHERE {keep(con, schema, table)}" if keep else ""
+            con.execute(f'CREATE TABLE p."{schema}"."{table}" AS FROM w."{schema}"."{table}"{rows}')
         _comment(con, descriptions or {})
         con.execute("DETACH p")
     finally:

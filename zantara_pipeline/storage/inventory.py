@@ -18,6 +18,12 @@ Access = Literal["restricted", "internal", "export"]
 a need to know; export: made to be handed out."""
 
 
+OnErasure = Literal["rewritten", "dropped", "removed", "nobody"]
+"""rewritten: files that hold the person are written again without them; dropped: the whole store goes, and is made again or
+was never needed; removed: a file goes whole where it names the person, and the next run makes it again; nobody: holds
+nobody (an erasure that finds somebody there is not complete)."""
+
+
 @dataclass(frozen=True)
 class Store:
     """One place where data is kept.
@@ -31,6 +37,7 @@ class Store:
     access : who may read it; see Access.
     retention : how long it is kept.
     erasure : how one person is removed from it; for stores without people, why there is nothing to remove.
+    on_erasure : the same as one of few ways; see OnErasure.
     """
 
     name: str
@@ -40,6 +47,7 @@ class Store:
     access: Access
     retention: str
     erasure: str
+    on_erasure: OnErasure
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
@@ -51,7 +59,6 @@ class Store:
 
 
 _PLATFORM, _GROWTH, _PRIVACY = "data-platform@example.com", "growth-data@example.com", "privacy@example.com"
-_REBUILT = "rebuilt by every run from the lake and the ledgers: gone once those no longer hold the person"
 _NOBODY = "holds nothing about a person"
 
 STORES: tuple[Store, ...] = (
@@ -62,7 +69,9 @@ STORES: tuple[Store, ...] = (
         owner=_GROWTH,
         access="restricted",
         retention="until whoever landed a file removes it; a run needs a file once",
-        erasure="remove or rewrite the landed files",
+        erasure="files of lines are written again without the person's (tracking/landed_lines.py); what was landed "
+        "outside the home belongs to whoever named it, and is not taken again",
+        on_erasure="rewritten",
     ),
     Store(
         name="accepted events",
@@ -72,7 +81,8 @@ STORES: tuple[Store, ...] = (
         access="restricted",
         retention="retention_days of the event (whole days) and of its properties (values), where privacy.yaml enforces "
         "it; as packaged it is only counted (tracking/lake_retention.py, `zantara plan retention`)",
-        erasure="rewrite the files of the days that hold the person",
+        erasure="the files that hold the person are written again (tracking/lake_erasure.py)",
+        on_erasure="rewritten",
     ),
     Store(
         name="quarantine",
@@ -82,7 +92,9 @@ STORES: tuple[Store, ...] = (
         access="restricted",
         retention="retention_days of the event after receipt, else privacy.yaml: quarantine_expiry_days; no longer than "
         "those of any property that the line carries (tracking/quarantine_expiry.py)",
-        erasure="zantara quarantine erase --users FILE (tracking/quarantine_erasure.py)",
+        erasure="lines that name the person anywhere go (tracking/lake_erasure.py); of the quarantine alone: "
+        "zantara quarantine erase --users FILE (tracking/quarantine_erasure.py)",
+        on_erasure="rewritten",
     ),
     Store(
         name="exempt events",
@@ -93,6 +105,7 @@ STORES: tuple[Store, ...] = (
         retention="as for accepted events: retention_days of the event and of its properties, where privacy.yaml "
         "enforces it (tracking/lake_retention.py, `zantara plan retention`)",
         erasure=_NOBODY,
+        on_erasure="rewritten",
     ),
     Store(
         name="lines with unreadable consent",
@@ -101,7 +114,8 @@ STORES: tuple[Store, ...] = (
         owner=_PRIVACY,
         access="restricted",
         retention="privacy.yaml: unparsable_expiry_days after receipt (tracking/restricted.py)",
-        erasure="remove the files or wait for their expiry",
+        erasure="lines that name the person anywhere go (tracking/lake_erasure.py)",
+        on_erasure="rewritten",
     ),
     Store(
         name="ingest in progress",
@@ -110,7 +124,8 @@ STORES: tuple[Store, ...] = (
         owner=_PLATFORM,
         access="restricted",
         retention="the next ingest finishes or drops it",
-        erasure="run an ingest",
+        erasure="finished or dropped before anything else is erased",
+        on_erasure="dropped",
     ),
     Store(
         name="items",
@@ -120,6 +135,7 @@ STORES: tuple[Store, ...] = (
         access="internal",
         retention="replaced by the next catalogue",
         erasure=_NOBODY,
+        on_erasure="nobody",
     ),
     Store(
         name="unparsable lines",
@@ -128,7 +144,8 @@ STORES: tuple[Store, ...] = (
         owner=_PRIVACY,
         access="restricted",
         retention="privacy.yaml: unparsable_expiry_days after receipt (tracking/restricted.py)",
-        erasure="cannot be searched for a person; remove the files or wait for their expiry",
+        erasure="lines that name the person as a word go (tracking/lake_erasure.py)",
+        on_erasure="rewritten",
     ),
     Store(
         name="state ledger",
@@ -138,7 +155,9 @@ STORES: tuple[Store, ...] = (
         owner=_PRIVACY,
         access="restricted",
         retention="unlimited: it cannot be computed again",
-        erasure="delete the person's rows of consent, consent_runs, consent_objections (by device and anonymous id) and membership, then VACUUM",
+        erasure="rows of consent are deleted, memberships closed and their entity made a random word, then VACUUM "
+        "(privacy/erased_tables.py)",
+        on_erasure="rewritten",
     ),
     Store(
         name="alert ledger",
@@ -148,6 +167,7 @@ STORES: tuple[Store, ...] = (
         access="internal",
         retention="unlimited",
         erasure=_NOBODY,
+        on_erasure="nobody",
     ),
     Store(
         name="warehouse",
@@ -156,7 +176,9 @@ STORES: tuple[Store, ...] = (
         owner=_PLATFORM,
         access="restricted",
         retention="one run",
-        erasure=_REBUILT + "; the file itself is deleted first, because a dropped row's bytes stay in it",
+        erasure="the file is deleted, because a deleted row's bytes stay in it, and rebuilt by the next run from the lake and the "
+        "ledgers",
+        on_erasure="dropped",
     ),
     Store(
         name="published copy",
@@ -165,7 +187,8 @@ STORES: tuple[Store, ...] = (
         owner=_PLATFORM,
         access="internal",
         retention="one run",
-        erasure=_REBUILT,
+        erasure="copied, without rows that name the person, into a new file that takes its place (privacy/erased_tables.py)",
+        on_erasure="rewritten",
     ),
     Store(
         name="scratch",
@@ -175,6 +198,7 @@ STORES: tuple[Store, ...] = (
         access="restricted",
         retention="one run",
         erasure="delete the folder's content",
+        on_erasure="dropped",
     ),
     Store(
         name="orchestrator",
@@ -184,6 +208,7 @@ STORES: tuple[Store, ...] = (
         access="internal",
         retention="90 days for schedule ticks; runs until deleted in the UI",
         erasure=_NOBODY,
+        on_erasure="nobody",
     ),
     Store(
         name="dbt",
@@ -199,6 +224,7 @@ STORES: tuple[Store, ...] = (
         access="internal",
         retention="replaced by the next build",
         erasure=_NOBODY,
+        on_erasure="removed",
     ),
     Store(
         name="run log",
@@ -208,6 +234,7 @@ STORES: tuple[Store, ...] = (
         access="internal",
         retention="one run",
         erasure=_NOBODY,
+        on_erasure="removed",
     ),
     Store(
         name="alert outbox",
@@ -217,6 +244,7 @@ STORES: tuple[Store, ...] = (
         access="internal",
         retention="until whoever reads it removes it",
         erasure=_NOBODY,
+        on_erasure="nobody",
     ),
     Store(
         name="report",
@@ -226,6 +254,7 @@ STORES: tuple[Store, ...] = (
         access="export",
         retention="one run",
         erasure=_NOBODY,
+        on_erasure="removed",
     ),
     Store(
         name="home lock",
@@ -235,6 +264,7 @@ STORES: tuple[Store, ...] = (
         access="internal",
         retention="while somebody writes",
         erasure=_NOBODY,
+        on_erasure="nobody",
     ),
     Store(
         name="model registry",
@@ -244,6 +274,7 @@ STORES: tuple[Store, ...] = (
         access="internal",
         retention="unlimited",
         erasure=_NOBODY,
+        on_erasure="nobody",
     ),
     Store(
         name="model artifacts",
@@ -252,7 +283,39 @@ STORES: tuple[Store, ...] = (
         owner=_GROWTH,
         access="restricted",
         retention="unlimited",
-        erasure="delete the versions that hold the person, then train again",
+        erasure="ids and what was learnt of the person alone leave the files; the version is marked in the registry, is not "
+        "promoted again, and is replaced by the next training (recommend/erasure.py)",
+        on_erasure="rewritten",
+    ),
+    Store(
+        name="open erasure",
+        paths=("data/state/erasure.open.json", "data/state/erasure.open.json.new"),
+        holds="the ids of an erasure while it is under way",
+        owner=_PRIVACY,
+        access="restricted",
+        retention="until the erasure ends, or the run that finishes it",
+        erasure="removed when the erasure ends",
+        on_erasure="dropped",
+    ),
+    Store(
+        name="key of tombstones",
+        paths=("data/state/erasure.key", "data/state/erasure.key.new"),
+        holds="the key under which erased ids are kept as hashes, so that they are not taken in again",
+        owner=_PRIVACY,
+        access="restricted",
+        retention="unlimited: without it nobody knows who was erased",
+        erasure=_NOBODY,
+        on_erasure="nobody",
+    ),
+    Store(
+        name="erasure receipts",
+        paths=("data/receipts/*.json", "data/receipts/*.json.new"),
+        holds="what each erasure did: stores, files, counts before and after; names nobody",
+        owner=_PRIVACY,
+        access="internal",
+        retention="unlimited: proof that a request was fulfilled",
+        erasure=_NOBODY,
+        on_erasure="nobody",
     ),
     Store(
         name="notes of the repository",
@@ -262,6 +325,7 @@ STORES: tuple[Store, ...] = (
         access="export",
         retention="part of the source",
         erasure=_NOBODY,
+        on_erasure="nobody",
     ),
 )
 

@@ -131,7 +131,7 @@ class _Erasure:
     def _typed(self, path: Path) -> None:
         columns = _texts(path)
         event = self.plan.events.get(path.parent.parent.name.partition("=")[2])
-        demanded = {name for name, prop in event.properties.items() if not prop.nullable} if event else set()
+        demanded = {name for name, prop in event.properties.items() if not prop.allows_null} if event else set()
         whole = [name for name in columns if name in _NEEDED or name in demanded]
         theirs = " OR ".join([self._theirs(columns), *(self._names(name) for name in whole)])
         others = [name for name in columns if name not in whole]

@@ -295,6 +295,12 @@ class Exemption(Contract):
     legal_reference: str = Field(min_length=1)
 
 
+class Erasure(Contract):
+    """retrain_within_days: how long a model may serve that was trained on somebody who was erased."""
+
+    retrain_within_days: int = Field(default=30, ge=1)
+
+
 class PrivacyContract(Contract):
     """contracts/privacy.yaml."""
 
@@ -303,6 +309,7 @@ class PrivacyContract(Contract):
     unparsable_expiry_days: int = Field(ge=1)
     quarantine_expiry_days: int = Field(default=90, ge=1)
     retention: Retention = Retention()
+    erasure: Erasure = Erasure()
     exemptions: tuple[Exemption, ...] = ()
 
     @model_validator(mode="after")
