@@ -202,3 +202,83 @@ def _tell(receipt: Receipt, *, dry_run: bool, as_json: bool) -> None:
     if receipt.models_marked:
         print(f"{receipt.models_marked:,} model versions are marked; to be replaced by {receipt.retrain_by}")
     print(f"receipt: data/receipts/{receipt.erasure_id}.json ({receipt.status}); run `zantara run` to rebuild the tables")
+
+
+@app.command("export")
+def export(
+    user: Annotated[str, typer.Argument(help="User id of the person.")],
+    folder: Annotated[Path, typer.Argument(help="New or empty folder for the files.", metavar="DIR")],
+    as_json: AsJson = False,
+) -> None:
+    """Write what is kept of a person as JSON files into one folder, for an access request.
+
+    Events, lines that failed or were set apart, landed lines, consent, segments and recommendations, by the same ids that
+    `erase` would take. Exit code 1: nobody here has the id.
+
+    Example: zantara privacy export u-17 /tmp/u-17
+    """
+    from zantara_pipeline.orchestration.erasure import kept_of
+    from zantara_pipeline.privacy.access import write_folder
+
+    [user] = _sensible({user})
+    with _opened(write=True) as opened:
+        parts = kept_of(*opened, user)
+    if parts is None:
+        _nobody(1, 1, as_json)
+    written = write_folder(folder, parts or {})
+    if as_json:
+        print(json.dumps({"folder": str(folder), "entries": written}, indent=2))
+        return
+    for name, entries in written.items():
+        print(f"  {name:26} {entries:,}")
+    print(f"written to {folder}; it names the person: hand it over safely, then remove it")
+
+
+@app.command("consent")
+def consent(user: Annotated[str, typer.Argument(help="User id of the person.")], as_json: AsJson = False) -> None:
+    """What a person allows at the clock of the pipeline, and which record says so. Nothing said is denied.
+
+    Example: zantara privacy consent u-17 --json
+    """
+    from zantara_pipeline.orchestration.erasure import clock_of
+    from zantara_pipeline.privacy.access import VOICES, standing, was_erased
+
+    with _opened(write=False) as opened:
+        as_of = clock_of(opened.settings, opened.ledger)
+        erased = was_erased(opened.ledger, user)
+        found = standing(opened.ledger, user, opened.plan.purposes, as_of)
+    if as_json:
+        said = [dataclasses.asdict(entry) for entry in found]
+        print(json.dumps({"as_of": as_of.isoformat(), "erased": erased, "purposes": said}, indent=2))
+        return
+    if erased:
+        print("this person was erased: nothing of them is taken in")
+    print(f"as of {as_of:%Y-%m-%d %H:%M} UTC")
+    for entry in found:
+        print(f"{entry.purpose}: {entry.status}, {entry.why}")
+        for word in entry.records:
+            mark = "*" if word in entry.because else " " if word.in_force else ">"
+            print(f"  {mark} {word.effective_from} {word.status:8} {VOICES[word.origin]}{'' if word.in_force else ' (not in force yet)'}")
+
+
+@app.command("register")
+def register(as_json: AsJson = False) -> None:
+    """The record of processing: purposes, legal bases, stores, owners, recipients, retention, erasure.
+
+    Example: zantara privacy register --json
+    """
+    from zantara_pipeline.orchestration.erasure import register_of
+
+    settings = load_settings()
+    found = register_of(settings)
+    if as_json:
+        print(json.dumps(found, indent=2, default=str))
+        return
+    for purpose in found["purposes"]:
+        print(f"{purpose['purpose']}: {purpose['description']} Legal basis: {purpose['legal_basis']}. Events: {', '.join(purpose['events'])}")
+    for segment in found["segments"]:
+        print(f"segment {segment['segment']}: {segment['purpose']}; {segment['legal_basis']}, {segment['ttl_days']} days, {segment['owner']}")
+    for store in found["stores"]:
+        print(f"\n{store['name']} ({store['access']}; {store['owner']})\n  holds: {store['holds']}")
+        for key in ("legal_basis", "recipients", "retention", "erasure"):
+            print(f"  {key.replace('_', ' ')}: {store[key] or 'no data about people'}")

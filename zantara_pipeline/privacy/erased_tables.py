@@ -15,6 +15,8 @@ from __future__ import annotations
 import sqlite3
 import uuid
 from collections.abc import Callable
+from contextlib import closing
+from typing import Any
 
 import duckdb
 
@@ -56,6 +58,25 @@ class _Keep:
         if any(map(is_distinctive, self.matcher.ids)):
             found.append(f"regexp_matches({quoted}::VARCHAR, getvariable('bounded'))")
         return f"coalesce({' OR '.join(found)}, false)" if found else ""
+
+
+def published_rows(home: Home, matcher: Matcher) -> dict[str, list[dict[str, Any]]]:
+    """Rows of the published copy that name somebody, by table; for an access request."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    if not home.published.exists():
+        return found
+    with closing(duckdb.connect()) as con:
+        con.execute("SET TimeZone = 'UTC'")
+        path = str(home.published).replace("'", "''")
+        con.execute(f"ATTACH '{path}' AS w (READ_ONLY)")
+        keep = _Keep(matcher)
+        tables = "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = 'w' ORDER BY ALL"
+        for schema, table in con.execute(tables).fetchall():
+            cursor = con.execute(f'FROM w."{schema}"."{table}" WHERE NOT ({keep(con, schema, table)})')
+            names = [column[0] for column in cursor.description]
+            if rows := [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]:
+                found[f"{schema}.{table}"] = rows
+    return found
 
 
 _TEXTS_SQL = """

@@ -48,13 +48,13 @@ def erase_from_models(home_mlflow: Path, users: Collection[str], retrain_by: dat
     May be done again; killed, it is to be done again.
     """
     _finish_swaps(home_mlflow)
-    held = set(trained_on(home_mlflow, users))
+    held = {folder.resolve() for folder in trained_on(home_mlflow, users)}
     if not held:
         return 0
     marked = 0
     with open_registry(home_mlflow, MODEL_NAME, write=True) as registry:
         for version in registry.versions():
-            if version.files in held:
+            if version.files.resolve() in held:
                 registry.mark_for_retraining(version, retrain_by)
                 marked += 1
     for folder in sorted(held):

@@ -38,6 +38,7 @@ class Store:
     retention : how long it is kept.
     erasure : how one person is removed from it; for stores without people, why there is nothing to remove.
     on_erasure : the same as one of few ways; see OnErasure.
+    legal_basis : why data about people may be kept here, for the record of processing; None: there are none.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Store:
     retention: str
     erasure: str
     on_erasure: OnErasure
+    legal_basis: str | None = None
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
@@ -72,6 +74,7 @@ STORES: tuple[Store, ...] = (
         erasure="files of lines are written again without the person's (tracking/landed_lines.py); what was landed "
         "outside the home belongs to whoever named it, and is not taken again",
         on_erasure="rewritten",
+        legal_basis="consent; a line without it is read for what it says of consent, and not stored elsewhere",
     ),
     Store(
         name="accepted events",
@@ -83,6 +86,7 @@ STORES: tuple[Store, ...] = (
         "it; as packaged it is only counted (tracking/lake_retention.py, `zantara plan retention`)",
         erasure="the files that hold the person are written again (tracking/lake_erasure.py)",
         on_erasure="rewritten",
+        legal_basis="consent to the event's category",
     ),
     Store(
         name="quarantine",
@@ -95,6 +99,7 @@ STORES: tuple[Store, ...] = (
         erasure="lines that name the person anywhere go (tracking/lake_erasure.py); of the quarantine alone: "
         "zantara quarantine erase --users FILE (tracking/quarantine_erasure.py)",
         on_erasure="rewritten",
+        legal_basis="consent to the event's category",
     ),
     Store(
         name="exempt events",
@@ -116,6 +121,7 @@ STORES: tuple[Store, ...] = (
         retention="privacy.yaml: unparsable_expiry_days after receipt (tracking/restricted.py)",
         erasure="lines that name the person anywhere go (tracking/lake_erasure.py)",
         on_erasure="rewritten",
+        legal_basis="legitimate interest: repair of what was sent, for some days",
     ),
     Store(
         name="ingest in progress",
@@ -126,6 +132,7 @@ STORES: tuple[Store, ...] = (
         retention="the next ingest finishes or drops it",
         erasure="finished or dropped before anything else is erased",
         on_erasure="dropped",
+        legal_basis="as for the store it is written for",
     ),
     Store(
         name="items",
@@ -146,6 +153,7 @@ STORES: tuple[Store, ...] = (
         retention="privacy.yaml: unparsable_expiry_days after receipt (tracking/restricted.py)",
         erasure="lines that name the person as a word go (tracking/lake_erasure.py)",
         on_erasure="rewritten",
+        legal_basis="legitimate interest: repair of what was sent, for some days",
     ),
     Store(
         name="state ledger",
@@ -158,6 +166,7 @@ STORES: tuple[Store, ...] = (
         erasure="rows of consent are deleted, memberships closed and their entity made a random word, then VACUUM "
         "(privacy/erased_tables.py)",
         on_erasure="rewritten",
+        legal_basis="legal obligation: proof of consent and its withdrawal; for memberships the basis of their segment",
     ),
     Store(
         name="alert ledger",
@@ -179,6 +188,7 @@ STORES: tuple[Store, ...] = (
         erasure="the file is deleted, because a deleted row's bytes stay in it, and rebuilt by the next run from the lake and the "
         "ledgers",
         on_erasure="dropped",
+        legal_basis="consent; of each segment its own basis",
     ),
     Store(
         name="published copy",
@@ -189,6 +199,7 @@ STORES: tuple[Store, ...] = (
         retention="one run",
         erasure="copied, without rows that name the person, into a new file that takes its place (privacy/erased_tables.py)",
         on_erasure="rewritten",
+        legal_basis="consent; of each segment its own basis",
     ),
     Store(
         name="scratch",
@@ -199,6 +210,7 @@ STORES: tuple[Store, ...] = (
         retention="one run",
         erasure="delete the folder's content",
         on_erasure="dropped",
+        legal_basis="as for the store it is worked on for",
     ),
     Store(
         name="orchestrator",
@@ -286,6 +298,7 @@ STORES: tuple[Store, ...] = (
         erasure="ids and what was learnt of the person alone leave the files; the version is marked in the registry, is not "
         "promoted again, and is replaced by the next training (recommend/erasure.py)",
         on_erasure="rewritten",
+        legal_basis="consent to personalization",
     ),
     Store(
         name="open erasure",
@@ -296,6 +309,7 @@ STORES: tuple[Store, ...] = (
         retention="until the erasure ends, or the run that finishes it",
         erasure="removed when the erasure ends",
         on_erasure="dropped",
+        legal_basis="legal obligation: fulfilling a request",
     ),
     Store(
         name="key of tombstones",
@@ -306,6 +320,7 @@ STORES: tuple[Store, ...] = (
         retention="unlimited: without it nobody knows who was erased",
         erasure=_NOBODY,
         on_erasure="nobody",
+        legal_basis="legal obligation: not to take in again who was erased",
     ),
     Store(
         name="erasure receipts",
