@@ -149,7 +149,9 @@ def _users(user: str | None, file: Path | None) -> set[str]:
         try:
             users = {line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()} - {""}
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot be read ({type(error).__name__})", file, "give a text file, one id a line") from None
+            raise InputError(
+                f"cannot be read ({type(error).__name__})", file, "give a text file, one id a line"
+            ) from None
         if not users:
             raise InputError("no ids in the file", file, "one id a line")
     return _sensible(users)
@@ -160,14 +162,20 @@ def _sensible(users: set[str]) -> set[str]:
     from zantara_pipeline.privacy.people import is_known
 
     if not all(map(is_known, users)):
-        raise InputError("this is no id of a person but a word that stands for none", "user id", "give the user's own id")
+        raise InputError(
+            "this is no id of a person but a word that stands for none", "user id", "give the user's own id"
+        )
     return users
 
 
 def _nobody(asked: int, unknown: int, as_json: bool) -> None:
     """Nobody who was asked for is here: not yet (exit code 1), or not any more."""
     if as_json:
-        print(json.dumps({"status": "unknown" if unknown else "erased before", "asked": asked, "unknown": unknown}, indent=2))
+        print(
+            json.dumps(
+                {"status": "unknown" if unknown else "erased before", "asked": asked, "unknown": unknown}, indent=2
+            )
+        )
     elif not unknown:
         print("erased before: nothing is left of them")
     if unknown:
@@ -195,13 +203,17 @@ def _tell(receipt: Receipt, *, dry_run: bool, as_json: bool) -> None:
     for store in receipt.stores:
         if store.hits_before or store.hits_after or store.unreadable:
             after = "" if dry_run else f", after {store.hits_after:,} in {store.files_after:,}"
-            print(f"  {store.store:30} {store.how:10} before {store.hits_before:,} values in {store.files_before:,} files{after}")
+            print(
+                f"  {store.store:30} {store.how:10} before {store.hits_before:,} values in {store.files_before:,} files{after}"
+            )
     if dry_run:
         print("nothing was changed")
         return
     if receipt.models_marked:
         print(f"{receipt.models_marked:,} model versions are marked; to be replaced by {receipt.retrain_by}")
-    print(f"receipt: data/receipts/{receipt.erasure_id}.json ({receipt.status}); run `zantara run` to rebuild the tables")
+    print(
+        f"receipt: data/receipts/{receipt.erasure_id}.json ({receipt.status}); run `zantara run` to rebuild the tables"
+    )
 
 
 @app.command("export")
@@ -258,7 +270,9 @@ def consent(user: Annotated[str, typer.Argument(help="User id of the person.")],
         print(f"{entry.purpose}: {entry.status}, {entry.why}")
         for word in entry.records:
             mark = "*" if word in entry.because else " " if word.in_force else ">"
-            print(f"  {mark} {word.effective_from} {word.status:8} {VOICES[word.origin]}{'' if word.in_force else ' (not in force yet)'}")
+            print(
+                f"  {mark} {word.effective_from} {word.status:8} {VOICES[word.origin]}{'' if word.in_force else ' (not in force yet)'}"
+            )
 
 
 @app.command("register")
@@ -275,9 +289,13 @@ def register(as_json: AsJson = False) -> None:
         print(json.dumps(found, indent=2, default=str))
         return
     for purpose in found["purposes"]:
-        print(f"{purpose['purpose']}: {purpose['description']} Legal basis: {purpose['legal_basis']}. Events: {', '.join(purpose['events'])}")
+        print(
+            f"{purpose['purpose']}: {purpose['description']} Legal basis: {purpose['legal_basis']}. Events: {', '.join(purpose['events'])}"
+        )
     for segment in found["segments"]:
-        print(f"segment {segment['segment']}: {segment['purpose']}; {segment['legal_basis']}, {segment['ttl_days']} days, {segment['owner']}")
+        print(
+            f"segment {segment['segment']}: {segment['purpose']}; {segment['legal_basis']}, {segment['ttl_days']} days, {segment['owner']}"
+        )
     for store in found["stores"]:
         print(f"\n{store['name']} ({store['access']}; {store['owner']})\n  holds: {store['holds']}")
         for key in ("legal_basis", "recipients", "retention", "erasure"):

@@ -31,7 +31,9 @@ def hands(settings: Settings, home: Home, ledger: Ledger, plan: TrackingPlan) ->
     """Everything that an erasure does outside its own room."""
     landing = settings.landing or home.landing / "events"
     places = {"events": settings.landing, "items": settings.items, "consent": settings.consent}
-    outside = [name for name, place in places.items() if place and not place.resolve().is_relative_to(home.root.resolve())]
+    outside = [
+        name for name, place in places.items() if place and not place.resolve().is_relative_to(home.root.resolve())
+    ]
     return Hands(
         whose=lambda users: whose(home, users),
         held=lambda people: _held(home, ledger, people),

@@ -53,7 +53,8 @@ def standing(ledger: Ledger, user: str, purposes: Collection[str], as_of: dateti
     now = utc_text(as_of)
     with ledger.read() as db:
         rows = db.execute(
-            "SELECT purpose, origin, status, effective_from FROM consent WHERE user_id = ? ORDER BY 4, 2, 3 DESC", [user]
+            "SELECT purpose, origin, status, effective_from FROM consent WHERE user_id = ? ORDER BY 4, 2, 3 DESC",
+            [user],
         ).fetchall()
     said: dict[str, list[Word]] = {purpose: [] for purpose in sorted(purposes)}
     for purpose, origin, status, since in rows:
@@ -97,7 +98,9 @@ def write_folder(folder: Path, parts: Mapping[str, Any]) -> dict[str, int]:
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
         for name, part in parts.items():
-            with os.fdopen(os.open(folder / f"{name}.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as handle:
+            with os.fdopen(
+                os.open(folder / f"{name}.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w"
+            ) as handle:
                 json.dump(part, handle, indent=1, default=_plain, ensure_ascii=False)
                 handle.write("\n")
     except OSError as error:

@@ -62,7 +62,16 @@ def scan(home: Home, matcher: Matcher, besides: Collection[Path] = ()) -> dict[s
             hits = hits_in(path, matcher)
         except FileNotFoundError:  # a log that rotated, a socket that closed
             continue
-        except (OSError, EOFError, ValueError, csv.Error, zlib.error, pa.ArrowException, duckdb.Error, sqlite3.DatabaseError):
+        except (
+            OSError,
+            EOFError,
+            ValueError,
+            csv.Error,
+            zlib.error,
+            pa.ArrowException,
+            duckdb.Error,
+            sqlite3.DatabaseError,
+        ):
             place.unreadable.append(relative)
             continue
         if hits:
@@ -153,7 +162,9 @@ def _in_numpy(path: Path, matcher: Matcher) -> int:
     loaded = np.load(path, allow_pickle=False)
     arrays = {path.stem: loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
     texts = {name: array for name, array in arrays.items() if array.dtype.kind in "US"}
-    return sum(matcher.in_field(name, _text(value)) for name, array in texts.items() for value in array.ravel().tolist())
+    return sum(
+        matcher.in_field(name, _text(value)) for name, array in texts.items() for value in array.ravel().tolist()
+    )
 
 
 def _in_pickle(path: Path, matcher: Matcher) -> int:

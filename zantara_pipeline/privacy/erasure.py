@@ -119,7 +119,9 @@ def look(home: Home, ledger: Ledger, hands: Hands, users: Collection[str]) -> Lo
     found = scan(home, matcher)
     for store, held in hands.held(people).items():
         if held and not found.get(store, Found()).hits:
-            what = f"the control search finds nothing in the store '{store}', which holds {held:,} values of these people"
+            what = (
+                f"the control search finds nothing in the store '{store}', which holds {held:,} values of these people"
+            )
             raise InputError(what, home.root, "nothing was erased; tell those who look after the pipeline")
     gone = [user for user in people.users if user not in matcher.found]
     tombstones = load_tombstones(ledger)
@@ -207,7 +209,9 @@ class _Request:
             due = datetime.fromisoformat(kept["retrain_by"])
             return cls(kept["erasure_id"], kept["requested_at"], people, kept["unknown"], before, due)
         except (OSError, ValueError, KeyError, TypeError):
-            raise InputError("the open erasure cannot be read", path, "remove it and ask for the erasure again") from None
+            raise InputError(
+                "the open erasure cannot be read", path, "remove it and ask for the erasure again"
+            ) from None
 
     def save(self, home: Home) -> None:
         kept: dict[str, Any] = {

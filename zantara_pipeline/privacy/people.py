@@ -10,6 +10,7 @@ Belongs here: the ids, and that comparison. Does not belong here: reading stores
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
 import re
@@ -166,10 +167,8 @@ def leaves(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(node, str):
         yield key, node
         if node[:1] in "{[":  # JSON within JSON
-            try:
+            with contextlib.suppress(ValueError, RecursionError):
                 yield from leaves(json.loads(node, object_pairs_hook=Pairs), key)
-            except (ValueError, RecursionError):
-                pass
     elif isinstance(node, (int, float)) and not isinstance(node, bool):
         yield key, str(node)
 

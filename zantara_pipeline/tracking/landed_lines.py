@@ -62,8 +62,11 @@ class Record:
 
     def _cells(self) -> Iterator[tuple[str, str]]:
         csv.field_size_limit(2**31 - 1)
-        quoting = csv.QUOTE_MINIMAL if self.delimiter == "," else csv.QUOTE_NONE
-        for row in csv.reader([self.text], delimiter=self.delimiter, quoting=quoting):
+        if self.delimiter == ",":
+            rows = csv.reader([self.text])
+        else:
+            rows = csv.reader([self.text], delimiter=self.delimiter, quoting=csv.QUOTE_NONE)
+        for row in rows:
             names = self.header if self.header and len(self.header) == len(row) else ("",) * len(row)
             yield from zip(names, row, strict=True)
 
@@ -130,7 +133,7 @@ def _without(ledger: Ledger, path: Path, name: str, matcher: Matcher) -> bool:
             if db.execute(f"SELECT 1 FROM ({known}) WHERE sha256 = ?", [old]).fetchone():
                 row = [new, beside.stat().st_size, name]
                 db.execute("INSERT OR IGNORE INTO rewritten_files VALUES (?, ?, ?)", row)
-        os.chmod(beside, path.stat().st_mode & 0o777)
+        beside.chmod(path.stat().st_mode & 0o777)
         beside.replace(path)
         return True
     finally:
@@ -178,5 +181,3 @@ def _whole_records(handle: BinaryIO) -> Iterator[bytes]:
             held = b""
     if held:
         yield held
-
-

@@ -78,7 +78,9 @@ def _in_lake(
         )
         for kind in ("anonymous", "device"):
             asked = sorted(besides[kind]) if besides else []
-            for text, mine, foreign in con.execute(_SEEN_SQL.format(column=f"{kind}_id"), [asked, sorted(PLACEHOLDERS)]).fetchall():
+            for text, mine, foreign in con.execute(
+                _SEEN_SQL.format(column=f"{kind}_id"), [asked, sorted(PLACEHOLDERS)]
+            ).fetchall():
                 if is_known(text):
                     yield kind, text, mine, foreign
     finally:

@@ -36,7 +36,10 @@ def invoke(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def said(*words: tuple[str, str, int]) -> list[Statement]:
     """(origin, status, day of February 2026)."""
-    return [Statement("u", "analytics", status, f"2026-02-{day:02}T00:00:00.000000Z", origin) for origin, status, day in words]
+    return [
+        Statement("u", "analytics", status, f"2026-02-{day:02}T00:00:00.000000Z", origin)
+        for origin, status, day in words
+    ]
 
 
 def status(folder: Path, *words: tuple[str, str, int]) -> tuple[str, str]:
@@ -62,8 +65,15 @@ def test_what_holds_and_why(tmp_path: Path, words: list[tuple[str, str, int]], e
     assert status(tmp_path, *words) == expected
 
 
-@given(st.lists(st.tuples(st.sampled_from(["ledger", "event"]), st.sampled_from(["granted", "denied"]), st.integers(1, 28)), max_size=6))
-def test_it_is_the_rule_of_the_models(tmp_path_factory: pytest.TempPathFactory, words: list[tuple[str, str, int]]) -> None:
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["ledger", "event"]), st.sampled_from(["granted", "denied"]), st.integers(1, 28)),
+        max_size=6,
+    )
+)
+def test_it_is_the_rule_of_the_models(
+    tmp_path_factory: pytest.TempPathFactory, words: list[tuple[str, str, int]]
+) -> None:
     """The oracle states the rule of core.consent_history in one query over the statements."""
     rows = [(word.origin, word.status, word.effective_from) for word in said(*words)]
     con = duckdb.connect()
@@ -77,9 +87,15 @@ def test_it_is_the_rule_of_the_models(tmp_path_factory: pytest.TempPathFactory, 
 
 def test_a_persons_data_lie_in_one_folder_that_others_cannot_read(tmp_path: Path, invoke: Any) -> None:
     shop = Shop(tmp_path / "home")
-    wanted = [event(user_id="u-17", anonymous_id="a-17", event_id="e-1"), event(user_id=None, anonymous_id="a-17", event_id="e-2")]
+    wanted = [
+        event(user_id="u-17", anonymous_id="a-17", event_id="e-1"),
+        event(user_id=None, anonymous_id="a-17", event_id="e-2"),
+    ]
     failed = event(properties={"product_id": 1}, user_id="u-17", event_id="e-3")
-    shop.land("a.jsonl", [*wanted, failed, event(user_id="u-17", consent=None, event_id="e-4"), event(user_id="u-2", event_id="e-5")])
+    shop.land(
+        "a.jsonl",
+        [*wanted, failed, event(user_id="u-17", consent=None, event_id="e-4"), event(user_id="u-2", event_id="e-5")],
+    )
     shop.ingest()
     folder = tmp_path / "answer"
     done = invoke(shop, "export", "u-17", str(folder))
@@ -104,14 +120,20 @@ def test_the_command_shows_every_record_and_which_one_decides(tmp_path: Path, in
     shop = Shop(tmp_path / "home")
     shop.land("a.jsonl", [event(user_id="u-17")])
     shop.ingest()
-    shop.consent(("u-17", "analytics", "withdrawn", "2026-02-01T00:00:00Z"), ("u-17", "analytics", "granted", "2027-01-01T00:00:00Z"))
+    shop.consent(
+        ("u-17", "analytics", "withdrawn", "2026-02-01T00:00:00Z"),
+        ("u-17", "analytics", "granted", "2027-01-01T00:00:00Z"),
+    )
     told = invoke(shop, "consent", "u-17").stdout
     assert "analytics: denied, denied by the company's ledger" in told
     assert "* 2026-02-01T00:00:00.000000Z denied   the company's ledger" in told
     assert "> 2027-01-01T00:00:00.000000Z granted  the company's ledger (not in force yet)" in told
     as_json = json.loads(invoke(shop, "consent", "u-17", "--json").stdout)
     assert as_json["erased"] is False and len(as_json["purposes"]) == len(PLAN.purposes)
-    assert json.loads(invoke(shop, "consent", "'; DROP TABLE consent; --", "--json").stdout)["purposes"][0]["status"] == "denied"
+    assert (
+        json.loads(invoke(shop, "consent", "'; DROP TABLE consent; --", "--json").stdout)["purposes"][0]["status"]
+        == "denied"
+    )
 
 
 def test_an_unknown_purpose_is_refused_with_its_line(tmp_path: Path) -> None:
@@ -127,6 +149,8 @@ def test_the_register_names_every_store_its_basis_and_its_recipients(tmp_path: P
     for store in found["stores"]:
         assert all(store[key] for key in ("holds", "owner", "recipients", "retention", "erasure"))
         assert bool(store["legal_basis"]) == store["people"]
-    assert {purpose["purpose"]: purpose["legal_basis"] for purpose in found["purposes"]} == dict.fromkeys(PLAN.purposes, "consent")
+    assert {purpose["purpose"]: purpose["legal_basis"] for purpose in found["purposes"]} == dict.fromkeys(
+        PLAN.purposes, "consent"
+    )
     assert {event["event"] for event in found["events"]} == set(PLAN.events)
     assert "legal basis: consent to the event's category" in invoke(shop, "register").stdout

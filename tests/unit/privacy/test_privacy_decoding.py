@@ -46,8 +46,8 @@ FORMATS: dict[str, Callable[[Path, str], object]] = {
     "a.jsonl": lambda p, u: p.write_text(json.dumps({"user_id": u}) + "\n"),
     "escaped.jsonl": lambda p, u: p.write_text('{"user_id": "\\u0075' + u[1:] + '"}\n'),
     "key.jsonl": lambda p, u: p.write_text(json.dumps({"properties": {u: 1}}) + "\n"),
-    "twice.jsonl": lambda p, u: p.write_text('{"user_id": "%s", "user_id": "other"}\n' % u),
-    "broken.jsonl": lambda p, u: p.write_text('{"user_id": "%s"\n' % u),
+    "twice.jsonl": lambda p, u: p.write_text(f'{{"user_id": "{u}", "user_id": "other"}}\n'),
+    "broken.jsonl": lambda p, u: p.write_text(f'{{"user_id": "{u}"\n'),
     "a.jsonl.gz": lambda p, u: p.write_bytes(gzip.compress(json.dumps({"a": [u]}).encode())),
     "a.csv": lambda p, u: p.write_text(f"user_id,purpose\n{u},analytics\n"),
     "whole.json": lambda p, u: p.write_text(json.dumps({"people": [u]}, indent=1)),
@@ -106,7 +106,11 @@ def test_every_table_of_the_ledger_says_what_an_erasure_does_there(tmp_path: Pat
 
 
 def test_a_store_that_holds_people_is_erased_and_one_that_does_not_has_no_legal_basis() -> None:
-    rebuilt = {"dbt", "run log", "report"}  # nobody is meant to stand there; what a failing test prints may name somebody
+    rebuilt = {
+        "dbt",
+        "run log",
+        "report",
+    }  # nobody is meant to stand there; what a failing test prints may name somebody
     for store in STORES:
         people = store.on_erasure in ("rewritten", "dropped") or store.name == "key of tombstones"
         assert people == (store.legal_basis is not None) or store.name == "exempt events", store.name

@@ -53,7 +53,9 @@ def texts(home: Path) -> Iterator[str]:
     """Everything below a home, decoded."""
     for path in (path for path in sorted(home.rglob("*")) if path.is_file()):
         if path.suffix == ".parquet":
-            yield str(duckdb.execute("SELECT * FROM read_parquet(?, hive_partitioning = false)", [str(path)]).fetchall())
+            yield str(
+                duckdb.execute("SELECT * FROM read_parquet(?, hive_partitioning = false)", [str(path)]).fetchall()
+            )
         elif path.suffix == ".gz":
             yield gzip.decompress(path.read_bytes()).decode()
         elif path.suffix == ".db":
@@ -77,7 +79,9 @@ def shop(tmp_path: Path) -> Shop:
         f"{user},analytics,granted,2026-01-01T00:00:00Z\n" for user in (GONE, STAYS)
     )
     (shop.home.landing / "consent" / "consent.csv").write_text(consent)
-    shop.consent((GONE, "analytics", "granted", "2026-01-01T00:00:00Z"), (STAYS, "analytics", "granted", "2026-01-01T00:00:00Z"))
+    shop.consent(
+        (GONE, "analytics", "granted", "2026-01-01T00:00:00Z"), (STAYS, "analytics", "granted", "2026-01-01T00:00:00Z")
+    )
     shop.ingest()
     return shop
 
@@ -115,7 +119,9 @@ def test_nobody_else_is_touched(shop: Shop) -> None:
     assert rows == [
         (STAYS, "a-shared", "d-shared", None), (None, None, "d-shared", None), (STAYS, None, None, None), (STAYS, None, None, None),
     ]  # fmt: skip
-    assert [row["line_no"] for row in shop.quarantined()] == [10] and [row["line_no"] for row in shop.unparsable()] == [13]
+    assert [row["line_no"] for row in shop.quarantined()] == [10] and [row["line_no"] for row in shop.unparsable()] == [
+        13
+    ]
     assert {row[0] for row in shop.query("SELECT user_id FROM consent")} == {STAYS}
     landed = (shop.landing / "a.jsonl").read_text().splitlines()
     assert landed == [LINES[n] if isinstance(LINES[n], str) else json.dumps(LINES[n]) for n in (4, 5, 9, 12)]
@@ -173,7 +179,9 @@ def test_a_file_that_nobody_can_read_leaves_it_unproved(shop: Shop) -> None:
 @pytest.mark.parametrize("user", ["'; DROP TABLE consent; --", '" OR 1=1', "%", "17", "anna", "ü-1 2", "a\\b"])
 def test_any_text_is_an_id_as_every_other(tmp_path: Path, user: str) -> None:
     shop = Shop(tmp_path / "home")
-    shop.land("a.jsonl", [line(1, user), line(2, user, {"product_id": 1}), line(3, user, consent="perhaps"), line(4, "17a")])
+    shop.land(
+        "a.jsonl", [line(1, user), line(2, user, {"product_id": 1}), line(3, user, consent="perhaps"), line(4, "17a")]
+    )
     shop.ingest()
     assert erase(shop, user).status == "complete"
     assert [row["user_id"] for row in shop.accepted()] == ["17a"] and not shop.quarantined()
@@ -184,7 +192,11 @@ def test_any_text_is_an_id_as_every_other(tmp_path: Path, user: str) -> None:
 
 def test_a_number_or_a_word_is_a_person_only_where_ids_of_people_stand(tmp_path: Path) -> None:
     shop = Shop(tmp_path / "home")
-    others = [line(2, "18", {"product_id": "17"}), line(3, "19", {"product_id": "p", "brand": "17"}), line(4, "20", {"product_id": 17})]
+    others = [
+        line(2, "18", {"product_id": "17"}),
+        line(3, "19", {"product_id": "p", "brand": "17"}),
+        line(4, "20", {"product_id": 17}),
+    ]
     shop.land("a.jsonl", [line(1, "17"), *others])
     shop.ingest()
     erase(shop, "17")
@@ -220,7 +232,9 @@ def test_a_batch_is_one_erasure(shop: Shop, tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("arguments", [[], ["guest"], [""], ["u", "--file", "x"]])
-def test_a_request_that_names_nobody_is_refused(shop: Shop, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_that_names_nobody_is_refused(
+    shop: Shop, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     done = run(shop, "erase", *arguments, monkeypatch=monkeypatch)
     assert isinstance(done.exception, InputError)
 
