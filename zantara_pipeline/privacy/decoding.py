@@ -119,10 +119,8 @@ def _in_duckdb(path: Path, matcher: Matcher) -> int:
 
 
 def _in_batch(batch: pa.RecordBatch, table: str, matcher: Matcher) -> int:
-    return sum(
-        _in_column(column, f"{table}.{name}", matcher)
-        for name, column in zip(batch.schema.names, batch.columns, strict=True)
-    )
+    named = zip(batch.schema.names, batch.columns, strict=True)
+    return sum(_in_column(column, f"{table}.{name}", matcher) for name, column in named)
 
 
 def _in_column(column: pa.Array, name: str, matcher: Matcher) -> int:
@@ -130,16 +128,16 @@ def _in_column(column: pa.Array, name: str, matcher: Matcher) -> int:
     if pa.types.is_dictionary(kind):
         column, kind = column.dictionary_decode(), kind.value_type
     if pa.types.is_nested(kind):
-        values = (json.dumps(value, default=_text) for value in column.to_pylist() if value is not None)
-        return sum(matcher.in_field(name, value) for value in values)
+        nested = (json.dumps(value, default=_text) for value in column.to_pylist() if value is not None)
+        return sum(matcher.in_field(name, value) for value in nested)
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         return sum(matcher.in_text(_text(value)) for value in column.to_pylist() if value is not None)
     if not any(is_text(kind) for is_text in _ARROW_TEXT):
         return 0
-    column = column.cast(pa.string())
-    may_be = column.filter(pc.match_substring_regex(column, matcher.prefilter))
-    counts = pc.value_counts(may_be.drop_null())
-    return sum(entry["counts"] for entry in counts.to_pylist() if matcher.in_field(name, entry["values"]))
+    values = matcher.values_in(name, column)
+    if not values:
+        return 0
+    return int(pc.sum(pc.is_in(column.cast(pa.string()), value_set=pa.array(values, pa.string()))).as_py())
 
 
 def _in_sqlite(path: Path, matcher: Matcher) -> int:
@@ -182,7 +180,10 @@ def _in_gzip(path: Path, matcher: Matcher) -> int:
 
 def _in_text_file(path: Path, matcher: Matcher) -> int:
     if path.suffix == ".json":  # one document, or one a line
-        text = path.read_text(encoding="utf-8", errors="replace")
+        raw = path.read_bytes()
+        if not matcher.may_be_in(raw):
+            return 0
+        text = raw.decode("utf-8", "replace")
         if text.count("\n{") == 0:
             return int(matcher.in_text(text))
     with path.open("rb") as handle:
@@ -190,9 +191,9 @@ def _in_text_file(path: Path, matcher: Matcher) -> int:
 
 
 def _in_lines(handle: Any, suffix: str, matcher: Matcher) -> int:
-    lines = (line.decode("utf-8", "replace") for line in handle)
     if suffix not in (".csv", ".tsv"):
-        return sum(matcher.in_text(line) for line in lines)
+        return sum(matcher.may_be_in(line) and matcher.in_text(line.decode("utf-8", "replace")) for line in handle)
+    lines = (line.decode("utf-8", "replace") for line in handle)
     csv.field_size_limit(2**31 - 1)
     how = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if suffix == ".tsv" else {}
     rows = csv.reader(lines, **how)  # type: ignore[arg-type]

@@ -18,13 +18,14 @@ import os
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from zantara_pipeline.privacy.consent import utc_text
@@ -37,7 +38,6 @@ from zantara_pipeline.tracking.plan import TrackingPlan
 from zantara_pipeline.tracking.sql_checks import quote
 
 MEMORY = "300MB"
-_OWN = ("user_id", "anonymous_id", "device_id")
 _NEEDED = ("event_id", "plan_version", "source", "consent_basis", "legal_reference", "platform", "country")
 """Columns of the pipeline's own making or minimised ones; a row that names somebody there goes whole."""
 
@@ -67,12 +67,11 @@ class _Moved:
 
 @dataclass
 class _Changed:
-    """A file to write again: the rows to keep, as a table or as SQL."""
+    """A file to write again, with the rows that it keeps."""
 
     path: Path
     target: str
-    query: str = ""
-    rows: pa.Table | None = None
+    rows: pa.Table
 
 
 @dataclass
@@ -89,10 +88,7 @@ class _Erasure:
         self.con, self.home, self.plan, self.people = con, home, plan, people
         self.changed: list[_Changed] = []
         self.counts = _Counts()
-        for name, ids in (("users", people.users), ("anonymous", people.anonymous), ("devices", people.devices)):
-            con.execute(f"CREATE TEMP TABLE erased_{name} AS SELECT unnest(?::VARCHAR[]) AS id", [sorted(ids)])
         con.execute("CREATE TEMP TABLE erased_ids AS SELECT unnest(?::VARCHAR[]) AS id", [sorted(people.ids)])
-        con.execute("CREATE TEMP TABLE placeholders AS SELECT unnest(?::VARCHAR[]) AS id", [sorted(PLACEHOLDERS)])
         # a constant of the connection and not of the statement: no plan or message shows an id
         con.execute("SET VARIABLE bounded = ?", [people.matcher.bounded])
 
@@ -129,47 +125,55 @@ class _Erasure:
         return f"coalesce({' OR '.join(conditions) or 'false'}, false)"
 
     def _typed(self, path: Path) -> None:
-        columns = _texts(path)
+        table = pq.read_table(path, partitioning=None)
+        texts = _texts(path)
         event = self.plan.events.get(path.parent.parent.name.partition("=")[2])
         demanded = {name for name, prop in event.properties.items() if not prop.allows_null} if event else set()
-        whole = [name for name in columns if name in _NEEDED or name in demanded]
-        theirs = " OR ".join([self._theirs(columns), *(self._names(name) for name in whole)])
-        others = [name for name in columns if name not in whole]
-        emptied = ", ".join(f'CASE WHEN {self._names(name)} THEN NULL ELSE "{name}" END AS "{name}"' for name in others)
-        table = f"read_parquet({quote(str(path))}, hive_partitioning = false)"
-        rest = f"SELECT * {f'REPLACE ({emptied})' if emptied else ''} FROM {table} WHERE NOT ({theirs})"
-        self.changed.append(_Changed(path, self._name(path), query=rest))
-        exempt = path.is_relative_to(self.home.exempt)
-        counted = f"SELECT source, count(*), count(*) FILTER (is_late) FROM {table} WHERE {theirs} GROUP BY source"
-        for source, rows, late in self.con.execute(counted).fetchall():
-            moved = self.counts.of(source)
-            moved.accepted, moved.late = moved.accepted + rows, moved.late + late
-            moved.exempt += rows if exempt else 0
+        gone = self._theirs(table, texts)
+        for name in texts:
+            values = self.people.matcher.values_in(name, table.column(name))
+            if not values:
+                continue
+            named = pc.is_in(table.column(name), value_set=pa.array(values, pa.string()))
+            if name in _NEEDED or name in demanded:
+                gone = pc.or_(gone, named)
+            else:
+                emptied = pc.if_else(named, pa.scalar(None, pa.string()), table.column(name))
+                table = table.set_column(table.schema.get_field_index(name), name, emptied)
+        self._count_rows(table.filter(gone), exempt=path.is_relative_to(self.home.exempt))
+        self.changed.append(_Changed(path, self._name(path), table.filter(pc.invert(gone))))
 
-    def _theirs(self, columns: list[str]) -> str:
-        if "user_id" not in columns:
-            return "false"
-        nobodys = "(user_id IS NULL OR lower(trim(user_id)) IN (SELECT id FROM placeholders))"
-        return (
-            "coalesce(user_id IN (SELECT id FROM erased_users), false) OR "
-            f"({nobodys} AND (coalesce(anonymous_id IN (SELECT id FROM erased_anonymous), false) "
-            "OR coalesce(device_id IN (SELECT id FROM erased_devices), false)))"
+    def _theirs(self, table: pa.Table, texts: list[str]) -> pa.ChunkedArray:
+        """Whose row it is: by its user, or, where it names none, by an id that is theirs alone."""
+        if "user_id" not in texts:
+            return pa.chunked_array([pa.array([False] * len(table))])
+        user = table.column("user_id")
+        nobodys = pc.or_(pc.is_null(user), pc.is_in(pc.utf8_lower(pc.utf8_trim_whitespace(user)), _set(PLACEHOLDERS)))
+        own = pc.or_(
+            pc.is_in(table.column("anonymous_id"), _set(self.people.anonymous)),
+            pc.is_in(table.column("device_id"), _set(self.people.devices)),
         )
+        return pc.or_(pc.is_in(user, _set(self.people.users)), pc.and_(nobodys, own))
+
+    def _count_rows(self, gone: pa.Table, *, exempt: bool) -> None:
+        for source, late in zip(gone.column("source").to_pylist(), gone.column("is_late").to_pylist(), strict=True):
+            moved = self.counts.of(source)
+            moved.accepted += 1
+            moved.late += bool(late)
+            moved.exempt += exempt
 
     def _lines(self, path: Path, column: str) -> None:
         """Of a file of lines as they came."""
         table = pq.read_table(path, partitioning=None)
-        matcher = self.people.matcher
-        ids = table.column("event_id") if "event_id" in table.column_names else pa.nulls(len(table), pa.string())
-        named = [
-            (text is not None and matcher.in_text(text)) or (event_id is not None and matcher.in_text(event_id))
-            for text, event_id in zip(table.column(column).to_pylist(), ids.to_pylist(), strict=True)
-        ]
-        if not any(named):
+        columns = [name for name in (column, "event_id") if name in table.column_names]
+        named = {name: self.people.matcher.values_in(name, table.column(name)) for name in columns}
+        if not any(named.values()):
             return
-        mask = pa.array(named)
-        self._count_lines(table.filter(mask), column, path)
-        self.changed.append(_Changed(path, self._name(path), rows=table.filter(pa.compute.invert(mask))))
+        gone = pa.chunked_array([pa.array([False] * len(table))])
+        for name, values in named.items():
+            gone = pc.or_(gone, pc.is_in(table.column(name), value_set=pa.array(values, pa.string())))
+        self._count_lines(table.filter(gone), column, path)
+        self.changed.append(_Changed(path, self._name(path), table.filter(pc.invert(gone))))
 
     def _count_lines(self, gone: pa.Table, column: str, path: Path) -> None:
         for row in gone.drop_columns([column]).to_pylist():
@@ -214,13 +218,13 @@ class _Erasure:
 
     def _write(self, change: _Changed, target: Path) -> None:
         """A file that keeps no row is not written."""
-        if change.rows is not None:
-            if len(change.rows):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                pq.write_table(change.rows, target, store_schema=False)
-        elif self.con.execute(f"SELECT EXISTS ({change.query})").fetchall() == [(True,)]:
+        if len(change.rows):
             target.parent.mkdir(parents=True, exist_ok=True)
-            self.con.execute(f"COPY ({change.query}) TO {quote(str(target))} (FORMAT parquet)")
+            pq.write_table(change.rows, target, store_schema=False, store_decimal_as_integer=True)
+
+
+def _set(ids: Collection[str]) -> pa.Array:
+    return pa.array(sorted(ids), pa.string())
 
 
 def _texts(path: Path) -> list[str]:

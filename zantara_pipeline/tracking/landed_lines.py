@@ -48,7 +48,7 @@ class Record:
 
     def may_name(self, matcher: Matcher) -> bool:
         """A quick look; what it refuses names nobody."""
-        return matcher.quick.search(self.raw) is not None
+        return matcher.may_be_in(self.raw)
 
     def names(self, matcher: Matcher) -> bool:
         if self.header is None:
