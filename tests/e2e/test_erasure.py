@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -34,14 +35,13 @@ PEOPLE = 50
 TELL = ("ops.ingested_files", "ops.tombstones", "segments.membership_history", "ops.alerts")
 
 
-def decoded(path: Path) -> Iterator[str]:
+def decoded(path: Path, con: duckdb.DuckDBPyConnection) -> Iterator[str]:
     if path.suffix == ".parquet":
-        with closing(duckdb.connect()) as con:
-            yield str(con.execute("FROM read_parquet(?, hive_partitioning = false)", [str(path)]).fetchall())
+        yield str(con.execute("FROM read_parquet(?, hive_partitioning = false)", [str(path)]).fetchall())
     elif path.suffix == ".duckdb":
-        with reading(path) as con:
-            for schema, table in con.execute("SELECT schema_name, table_name FROM duckdb_tables()").fetchall():
-                yield str(con.execute(f'FROM "{schema}"."{table}"').fetchall())
+        with reading(path) as tables:
+            for schema, table in tables.execute("SELECT schema_name, table_name FROM duckdb_tables()").fetchall():
+                yield str(tables.execute(f'FROM "{schema}"."{table}"').fetchall())
     elif path.read_bytes()[:15] == b"SQLite format 3":
         with closing(sqlite3.connect(path)) as db:
             yield "\n".join(db.iterdump())
@@ -54,13 +54,15 @@ def decoded(path: Path) -> Iterator[str]:
 
 
 def where(home: Path, ids: set[str]) -> dict[str, set[str]]:
-    """Store -> which of the ids stand there."""
+    """Store -> which of the ids (all of them words) stand there."""
+    assert all(re.fullmatch(r"\w+", one) for one in ids)
     found: dict[str, set[str]] = {}
-    for path in (p for top in ("data", "mlflow") for p in sorted((home / top).rglob("*")) if p.is_file()):
-        store = store_of(path.relative_to(home).as_posix())
-        assert store is not None, path
-        for text in decoded(path):
-            found.setdefault(store.name, set()).update(one for one in ids if one in text)
+    with closing(duckdb.connect()) as con:
+        for path in (p for top in ("data", "mlflow") for p in sorted((home / top).rglob("*")) if p.is_file()):
+            store = store_of(path.relative_to(home).as_posix())
+            assert store is not None, path
+            for text in decoded(path, con):
+                found.setdefault(store.name, set()).update(ids.intersection(re.findall(r"\w+", text)))
     return {store: named for store, named in found.items() if named}
 
 

@@ -141,7 +141,7 @@ LEDGER_TABLES: dict[str, Rule | str] = {
         (
             "schema_version", "ingested_files", "rewritten_files", "quarantine_reasons", "ingest_commits", "replaced_files",
             "replays", "discards", "quarantine_files", "lake_types_checked", "expired_lines", "expired_rows",
-            "expired_values", "expired_exempt_rows", "expired_exempt_values", "retention_seen", "quarantine_erasures",
+            "expired_values", "expired_exempt_rows", "expired_exempt_values", "expired_landed_files", "retention_seen", "quarantine_erasures",
             "lake_erasures", "tombstones", "pii_keys", "key_rotations",
         ),
         NOBODY,

@@ -70,7 +70,8 @@ STORES: tuple[Store, ...] = (
         holds="events, items and consent as they landed (and, for a simulated shop, truth.json)",
         owner=_GROWTH,
         access="restricted",
-        retention="until whoever landed a file removes it; a run needs a file once",
+        retention="privacy.yaml: retention.landing days after receipt, where it enforces it, for event files that were taken "
+        "(tracking/landed_retention.py); else until whoever landed a file removes it",
         erasure="files of lines are written again without the person's (tracking/landed_lines.py); what was landed "
         "outside the home belongs to whoever named it, and is not taken again",
         on_erasure="rewritten",

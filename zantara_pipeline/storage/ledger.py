@@ -104,6 +104,10 @@ CREATE TABLE IF NOT EXISTS expired_exempt_values (
     expiry_id TEXT NOT NULL, as_of TEXT NOT NULL, event TEXT NOT NULL, received_date TEXT NOT NULL,
     properties TEXT NOT NULL, PRIMARY KEY (expiry_id, event, received_date)) WITHOUT ROWID;
 
+CREATE TABLE IF NOT EXISTS expired_landed_files ( -- landed files of the home that were removed because their time was over
+    sha256 TEXT PRIMARY KEY, file TEXT NOT NULL, as_of TEXT NOT NULL, received_date TEXT NOT NULL, rows INTEGER NOT NULL)
+    WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS retention_seen (   -- partitions that need no look before a time, while their files and the rules stay
     store TEXT NOT NULL, partition TEXT NOT NULL, state TEXT NOT NULL, due TEXT,
     PRIMARY KEY (store, partition)) WITHOUT ROWID;

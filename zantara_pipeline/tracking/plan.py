@@ -280,11 +280,19 @@ class Enforced(Contract):
     enforce: bool
 
 
+class LandedFiles(Contract):
+    """days: how long a landed file of the home is kept after its lines were received."""
+
+    enforce: bool
+    days: int = Field(ge=1)
+
+
 class Retention(Contract):
-    """What the plan's retention_days do to the lake. Removing history is a decision: the default only counts it."""
+    """What the plan's retention_days do to the lake, and how long landed files are kept. Removing history is a decision: the default only counts it."""
 
     quarantine: Enforced = Enforced(enforce=True)
     accepted: Enforced = Enforced(enforce=False)
+    landing: LandedFiles = LandedFiles(enforce=False, days=90)
 
 
 class Exemption(Contract):
