@@ -16,7 +16,6 @@ from pathlib import Path
 
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
-from zantara_pipeline.tracking.landed_retention import LandedOver, landed_over, remove_landed
 from zantara_pipeline.tracking.lake_retention import (
     STORES,
     Removed,
@@ -26,6 +25,7 @@ from zantara_pipeline.tracking.lake_retention import (
     rows_of,
     values_over,
 )
+from zantara_pipeline.tracking.landed_retention import LandedOver, landed_over, remove_landed
 from zantara_pipeline.tracking.plan import TrackingPlan
 from zantara_pipeline.tracking.quarantine_expiry import Expired, expire_quarantine, overdue_lines
 
