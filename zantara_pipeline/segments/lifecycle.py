@@ -10,7 +10,7 @@ written from the history (tables.py), who may read what (visibility.py, reading.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -170,29 +170,3 @@ def _close_removed(db: sqlite3.Connection, names: Sequence[str], now: str) -> in
         db.execute(_INSERT_SQL, row)
     db.execute(f"DELETE FROM membership_open WHERE segment NOT IN ({marks})", [*names])
     return len(gone)
-
-
-def forget_members(db: sqlite3.Connection, entity_type: str, entities: Iterable[str], as_of: datetime) -> int:
-    """Take erased entities out of the history: open memberships end as `erased`, and no row names them any more.
-
-    What is left of a membership keeps its segment and its times under a number, so that past sizes stay what they were.
-
-    Returns
-    -------
-    How many entities the history knew.
-    """
-    now, known = utc_text(as_of), 0
-    for entity in entities:
-        of_it = "entity_type = ? AND entity_id = ?"
-        if not db.execute(f"SELECT 1 FROM membership WHERE {of_it} LIMIT 1", [entity_type, entity]).fetchall():
-            continue
-        known += 1
-        first = db.execute(f"SELECT min(seq) FROM membership WHERE {of_it}", [entity_type, entity]).fetchone()[0]
-        segments = [row[0] for row in db.execute(
-            "SELECT DISTINCT o.segment FROM membership_open o JOIN membership m ON m.segment = o.segment "
-            "AND m.entity_id = o.entity_id WHERE m.entity_type = ? AND m.entity_id = ?", [entity_type, entity])]  # fmt: skip
-        for segment in segments:
-            db.execute(_INSERT_SQL, (segment, entity_type, entity, now, "exit", "erased"))
-            db.execute("DELETE FROM membership_open WHERE segment = ? AND entity_id = ?", [segment, entity])
-        db.execute(f"UPDATE membership SET entity_id = ? WHERE {of_it}", [f"erased {first}", entity_type, entity])
-    return known
