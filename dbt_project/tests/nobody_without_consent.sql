@@ -22,7 +22,8 @@ with logins as (
         events.stream,
         events.device_id,
         events.occurred_at,
-        coalesce(users.personalization_allowed, false) as is_allowed
+        coalesce(users.analytics_allowed, false) as analytics_allowed,
+        coalesce(users.personalization_allowed, false) as personalization_allowed
     from {{ ref('stg_lake__events') }} as events
     left join {{ ref('users') }} as users on events.user_id = users.user_id
     where {{ is_known('events.user_id') }} and events.occurred_at <= {{ as_of() }} and events.received_at <= {{ as_of() }}
@@ -33,7 +34,7 @@ select
     '{{ segment }}' as segment,
     members.entity_id
 from {{ ref(segment) }} as members
-anti join {{ ref('users') }} as users on members.entity_id = users.user_id and users.personalization_allowed
+anti join {{ ref('users') }} as users on members.entity_id = users.user_id and users.{{ purpose_of(segment) }}_allowed
 union all
 {% endfor %}
 {% for segment in of_devices %}
@@ -41,7 +42,7 @@ select
     '{{ segment }}' as segment,
     members.entity_id
 from {{ ref(segment) }} as members
-semi join logins on members.entity_id = logins.device_id and not logins.is_allowed
+semi join logins on members.entity_id = logins.device_id and not logins.{{ purpose_of(segment) }}_allowed
 union all
 {% endfor %}
 {% for segment in of_sessions %}
@@ -53,7 +54,7 @@ inner join {{ ref('sessions') }} as sessions on members.entity_id = sessions.ses
 semi join logins
     on
         sessions.stream = logins.stream
-        and not logins.is_allowed
+        and not logins.{{ purpose_of(segment) }}_allowed
         and logins.occurred_at between sessions.started_at and sessions.ended_at
 union all
 {% endfor %}
@@ -65,7 +66,8 @@ from {{ ref(segment) }} as members
 anti join (
     select organisation_members.organisation_id
     from {{ ref('organisation_members') }} as organisation_members
-    inner join {{ ref('users') }} as users on organisation_members.user_id = users.user_id and users.personalization_allowed
+    inner join {{ ref('users') }} as users
+        on organisation_members.user_id = users.user_id and users.{{ purpose_of(segment) }}_allowed
 ) as allowed on members.entity_id = allowed.organisation_id
 {% if not loop.last %} union all {% endif %}
 {% endfor %}

@@ -21,10 +21,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from zantara_pipeline.tracking import scan
+from zantara_pipeline.tracking.line_values import values_of
 from zantara_pipeline.tracking.plain_lines import PlainLines, Read, value_column
 from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS
 from zantara_pipeline.tracking.reader import BATCH_SCHEMA, LandedFile, line_tables
-from zantara_pipeline.tracking.verdict import Judge, values_of
+from zantara_pipeline.tracking.verdict import Judge
 
 SLOW = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 
@@ -67,7 +68,7 @@ def verdicts(judge: Judge, lines: pa.Table) -> list[dict[str, Any]]:
     judge.load(lines)
     judge.judge()
     rows = judge.con.sql(
-        f"SELECT p.* EXCLUDE (shape_key, lax, plain_no), {VALUES}, "
+        f"SELECT p.* EXCLUDE (shape_key, lax, plain_no) REPLACE (coalesce(p.long_ids, []) AS long_ids), {VALUES}, "
         "coalesce(p.shape_key IN (SELECT shape_key FROM bad_shapes), false) AS bad "
         f"FROM parsed p JOIN {values_of()} v USING (row_id) ORDER BY row_id"
     ).to_arrow_table()

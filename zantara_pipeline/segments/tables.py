@@ -90,7 +90,7 @@ _COMMENTS = {
     "catalog.sql": "The SELECT of the model.",
     "membership_history.segment": "Segment.",
     "membership_history.entity_type": "What a member is.",
-    "membership_history.entity_id": "Member; a number for one who was erased.",
+    "membership_history.entity_id": "Member.",
     "membership_history.entered_at": "Clock of the run that first saw the member (UTC).",
     "membership_history.exited_at": "When the time was over, or the clock of the run that no longer saw the member (UTC); null: still one.",
     "membership_history.exit_reason": "rule: no longer qualifies; ttl: the time was over; consent_withdrawn: no longer allowed; erased.",

@@ -25,12 +25,13 @@ from zantara_pipeline.storage.ledger import Ledger
 from zantara_pipeline.tracking.consent_words import Heard, heard_in_batch
 from zantara_pipeline.tracking.direct import has_direct, refuse_missing_keys, refuse_other_keys
 from zantara_pipeline.tracking.lake_files import LakeFiles
+from zantara_pipeline.tracking.line_values import values_of
 from zantara_pipeline.tracking.payloads import Payloads
 from zantara_pipeline.tracking.plan import CONTEXT_KEYS, Exemption, TrackingPlan
 from zantara_pipeline.tracking.reasons import Failures
 from zantara_pipeline.tracking.sql_checks import quote
 from zantara_pipeline.tracking.typed_columns import typed_column
-from zantara_pipeline.tracking.verdict import OTHER_LINES, Judge, Rules, values_of
+from zantara_pipeline.tracking.verdict import OTHER_LINES, Judge, Rules
 
 # Failing lines are explained at the end of a commit; more than these, or than 20 MB of them, before it.
 MOST_HELD = 40_000

@@ -24,11 +24,12 @@ import pyarrow.parquet as pq
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.privacy.keyed_hash import SqlTokens
 from zantara_pipeline.tracking.direct import direct_properties
+from zantara_pipeline.tracking.line_values import values_of
 from zantara_pipeline.tracking.plain_lines import value_column
 from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, EventPlan
 from zantara_pipeline.tracking.sql_checks import quote
 from zantara_pipeline.tracking.typed_columns import typed_column
-from zantara_pipeline.tracking.verdict import Rules, values_of
+from zantara_pipeline.tracking.verdict import Rules
 
 # A dictionary pays where a file holds few values; of ids it is built and thrown away (a tenth of the writing).
 _FEW_VALUES = ["plan_version", "source", "consent_basis", *CONTEXT_KEYS]
@@ -117,7 +118,7 @@ def _runs(judged: pa.RecordBatch, events: pa.Array | None = None) -> Iterator[tu
 
 
 def _shared_columns(rows: pa.RecordBatch, judged: pa.RecordBatch, sources: pa.Array) -> dict[str, pa.Array]:
-    """The columns of `accepted_sql` that every event has, but the date; null: a value of the event."""
+    """The columns of `accepted_sql` that every event has, but the date; the plan's version, which differs by event, is null."""
     columns = {name: rows.column(name) for name in ("event_id", "occurred_at")}
     columns |= {"received_at": judged.column("received_at")} | {name: rows.column(name) for name in ENVELOPE_STRINGS}
     columns |= {"plan_version": pa.nulls(len(rows), pa.string()), "source": sources.take(rows.column("file_no"))}

@@ -30,6 +30,7 @@ import pyarrow as pa
 from zantara_pipeline.privacy.consent import MOST_ID_LENGTH
 from zantara_pipeline.tracking import large_scan as scan
 from zantara_pipeline.tracking.key_names import MOST_KEYS
+from zantara_pipeline.tracking.other_lines import ROWS_PER_FILE
 from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, TrackingPlan
 from zantara_pipeline.tracking.scan import ARRAY, OBJECT, STRING, past_blanks
 from zantara_pipeline.tracking.shapes import ENVELOPE, declared_properties
@@ -44,7 +45,6 @@ _LONG_NUMBER = 400
 _MOST_USER_BYTES = 2**20
 _LONGEST_NAME = 200
 _IDS = {name.encode() for name in ("event_id", *ENVELOPE_STRINGS)}
-_ROWS_PER_FILE = 10**12
 _BESIDE = pa.schema([("row_id", pa.int64()), ("long", pa.map_(pa.string(), pa.string())), ("anybody", pa.bool_())])
 
 
@@ -241,7 +241,7 @@ def _offsets(block: pa.RecordBatch) -> np.ndarray:
 
 def _row_ids(rows: pa.RecordBatch) -> np.ndarray:
     files, lines = (rows.column(name).to_numpy() for name in ("file_no", "line_no"))
-    numbers: np.ndarray = files.astype(np.int64) * _ROWS_PER_FILE + lines
+    numbers: np.ndarray = files.astype(np.int64) * ROWS_PER_FILE + lines
     return numbers
 
 

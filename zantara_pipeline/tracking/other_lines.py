@@ -25,8 +25,8 @@ _RFC3339 = r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:
 _LAX = r"(regexp_matches(text, ',\s*[}\]]') OR contains(text, 'NaN') OR contains(text, 'Infinity'))"
 # The engine knows times that no calendar library does (year 0, a zone beyond the year 9999).
 _CALENDAR = "TIMESTAMPTZ '0001-01-02 00:00:00+00' AND TIMESTAMPTZ '9999-12-30 00:00:00+00'"
-_ROWS_PER_FILE = 10**12
-ROW_ID = f"file_no::BIGINT * {_ROWS_PER_FILE} + line_no"
+ROWS_PER_FILE = 10**12
+ROW_ID = f"file_no::BIGINT * {ROWS_PER_FILE} + line_no"
 
 
 def others_sql(plan: TrackingPlan) -> str:

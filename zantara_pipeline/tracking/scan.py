@@ -5,7 +5,8 @@ their usual spelling. A line that is anything else is left alone (shape -1), and
 it (verdict.py). So this code never decides that a line is wrong; it only takes those that it is sure of.
 
 The functions are compiled by numba, without bounds checks and without the interpreter's lock; they know arrays and not
-the plan. Belongs here: bytes to arrays. Does not belong here: what the arrays mean (plain_lines.py).
+the plan. They are one file on purpose: what the compiler keeps of a function is thrown away when this file changes, and not
+when another one does that it calls. Belongs here: bytes to arrays. Does not belong here: what the arrays mean (plain_lines.py).
 """
 
 # numba looks at annotations as they are written, so they stay out of the compiled functions.

@@ -5,7 +5,7 @@ file. The first stage that applies counts the line. The lines themselves stay in
 fetched again for the few that failed.
 
 Belongs here: the order of the stages and their SQL. Does not belong here: files and commits (ingest.py), why a line
-failed (reasons.py), reading lines (plain_lines.py, other_lines.py), the rules themselves (plan.py, shapes.py, sql_checks.py).
+failed (reasons.py), reading lines (plain_lines.py, other_lines.py), what is in them beside what is judged (line_values.py), the rules themselves (plan.py, shapes.py, sql_checks.py).
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from zantara_pipeline.privacy.consent import MOST_ID_LENGTH
 from zantara_pipeline.privacy.keyed_hash import Keyring
 from zantara_pipeline.privacy.people import PLACEHOLDERS
 from zantara_pipeline.privacy.tombstones import Tombstones
-from zantara_pipeline.tracking.large_lines import LargeLines, is_object, only, whole_text
-from zantara_pipeline.tracking.other_lines import ROW_ID, others_sql
+from zantara_pipeline.tracking.large_lines import LargeLines, is_object, only
+from zantara_pipeline.tracking.line_values import OTHER_VALUES, other_values_sql
+from zantara_pipeline.tracking.other_lines import ROW_ID
 from zantara_pipeline.tracking.plain_lines import PlainLines
 from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, Exemption, TrackingPlan
 from zantara_pipeline.tracking.shapes import Reason, Shape, declared_paths, structural_reasons
@@ -73,7 +74,7 @@ class Judge:
     """Judges batches of lines of one connection; `load`, `learn`, `judge`, read the temp tables; again.
 
     Temp tables after `judge`: `parsed` (one row a line: file_no, line_no, stage, times, consent: what judging needs) and
-    `bad_shapes` (shape_key, reasons; of all batches so far). By row_id, LINES and TEXTS have each line and `values_of` what
+    `bad_shapes` (shape_key, reasons; of all batches so far). By row_id, LINES and TEXTS have each line, and line_values.py what
     is in it: the envelope's values, a column for each property in each type declared, so that a query of one event reads
     that event's columns only. `plain` holds the columns of the lines that were plain; `plain_no` in `parsed` is the row there.
     """
@@ -83,7 +84,7 @@ class Judge:
         con.execute(f"CREATE TEMP TABLE bad_shapes (shape_key UBIGINT, reasons {REASON_TYPE})")
         self.forget_users()
         self._plain, self._large = PlainLines(rules.plan), LargeLines(rules.plan)
-        self._others_sql, self._large_sql = (_others_sql(rules.plan, large=large) for large in (False, True))
+        self._others_sql, self._large_sql = (other_values_sql(rules.plan, large=large) for large in (False, True))
         self._parse_sql = _parse_sql(rules, ids=bool(tombstones or rules.plan.privacy.exemptions))
         self._shapes: dict[int, list[Reason]] = {}
 
@@ -279,29 +280,6 @@ def _is_strict_json(line: str) -> bool:
     return True
 
 
-OTHER_VALUES = "other_rows"
-"""Temp table: what is in the lines that are not plain."""
-
-
-def values_of(event: str | None = None, *, others_only: bool = False) -> str:
-    """Relation of what is in the lines of a batch, by row_id; of one event, of those that are not plain."""
-    if others_only:
-        return OTHER_VALUES
-    which = "" if event is None else f" WHERE event = {quote(event)}"
-    plain = f"SELECT * REPLACE (event::VARCHAR AS event), {ROW_ID} AS row_id FROM arrow_plain"
-    return f"(FROM ({plain}) {which} UNION ALL BY NAME FROM {OTHER_VALUES} {which})"
-
-
-def _others_sql(plan: TrackingPlan, *, large: bool) -> str:
-    """large : some lines are short ones, whose long texts stand beside them."""
-    others = "FROM others"
-    if large:
-        texts = [*CONTEXT_KEYS, *_text_columns(plan)]
-        whole = ", ".join(f"{whole_text('beside', f'n.{name}')} AS {name}" for name in texts)
-        others = f"SELECT n.* REPLACE ({whole}) FROM others AS n LEFT JOIN arrow_beside AS beside USING (row_id)"
-    return f"CREATE OR REPLACE TEMP TABLE {OTHER_VALUES} AS WITH {others_sql(plan)} {others}"
-
-
 def _unjudged(plan: TrackingPlan, *, ids: bool) -> list[str]:
     """Columns that no verdict needs once values were checked: storing them of every line was a third of this statement.
 
@@ -317,8 +295,6 @@ def _parse_sql(rules: Rules, *, ids: bool) -> str:
 
     Plain lines come read (plain_lines.py); the engine reads the others. Consent is read right after parsing. Denied
     wins over granted, wherever it was said.
-
-    large : some lines are short ones, whose long texts stand beside them.
     """
     plan, purposes = rules.plan, rules.plan.purposes
     consents = "".join(f", event_consent_{p} AS consent_{p}" for p in purposes)
@@ -343,11 +319,6 @@ def _parse_sql(rules: Rules, *, ids: bool) -> str:
                 ELSE 'accepted' END AS stage
         FROM named
     """
-
-
-def _text_columns(plan: TrackingPlan) -> list[str]:
-    texts = ((n, event) for event in plan.events.values() for n, p in event.properties.items() if p.type == "string")
-    return sorted({typed_column(name, event) for name, event in texts})
 
 
 def _category(plan: TrackingPlan) -> str:

@@ -183,9 +183,14 @@ def record(folder: Path) -> Recorded:
         recorded.append(_recorded(folder, _CORE))
         lake.rows.append(row("e2", at(1), device_id="d"))
     recorded.append(_recorded(folder, ["path:models/segments"]))
-    _dbt(folder, ["nobody_without_consent"], "compile")
+    return Recorded(*recorded, compiled_check(folder))
+
+
+def compiled_check(folder: Path, project: Path = PROJECT) -> str:
+    """The SELECT of the test nobody_without_consent of a project."""
+    _dbt(folder, ["nobody_without_consent"], "compile", project)
     (check,) = (folder / "target" / "compiled").rglob("nobody_without_consent.sql")
-    return Recorded(*recorded, check.read_text(encoding="utf-8"))
+    return check.read_text(encoding="utf-8")
 
 
 _CORE = ["+path:models/core", "int_events__stitched", "interactions"]
@@ -224,12 +229,12 @@ def _listening(statements: list[Statement]) -> Iterator[None]:
     statements[:] = [(n, sql) for n, sql in statements if n in busy]
 
 
-def _dbt(folder: Path, models: list[str], verb: str = "run") -> None:
+def _dbt(folder: Path, models: list[str], verb: str = "run", project: Path = PROJECT) -> None:
     from dbt.cli.main import dbtRunner
 
     environment = {"ZANTARA_WAREHOUSE": str(folder / "warehouse.duckdb"), "ZANTARA_SCRATCH": str(folder / "scratch"),
                    "DO_NOT_TRACK": "1", "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"}  # fmt: skip
-    places = ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--target-path", str(folder / "target"),
+    places = ["--project-dir", str(project), "--profiles-dir", str(project), "--target-path", str(folder / "target"),
               "--log-path", str(folder / "logs"), "--log-level", "none"]  # fmt: skip
     with mock.patch.dict(os.environ, environment), contextlib.redirect_stdout(io.StringIO()):
         done = dbtRunner().invoke([verb, "--select", *models, *places])

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
-from core_shop import CoreShop, Lake, Recorded, Row, at, row
+from core_shop import PROJECT, CoreShop, Lake, Recorded, Row, at, compiled_check, row
 from test_identity_rules import naive_sessions
 
 from zantara_pipeline.tracking.sources import BEGINNING
@@ -300,3 +302,17 @@ def test_the_check_finds_whoever_slipped_in_without_consent(recorded: Recorded) 
     for name, entity in [*fine.items(), *wrong.items()]:
         shop.con.execute(f"INSERT INTO segments.{name} (entity_id) VALUES (?)", [entity])
     assert sorted(shop.read(recorded.consent_check)) == sorted(wrong.items())
+
+
+def test_the_check_asks_for_what_each_segment_is_for(tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
+    declared = project / "models" / "segments" / "_segments.yml"
+    before, name, after = declared.read_text(encoding="utf-8").partition("name: seg_cart_sessions")
+    declared.write_text(
+        before + name + after.replace("purpose: personalization", "purpose: analytics", 1), encoding="utf-8"
+    )
+    check = compiled_check(tmp_path, project)
+    assert check.count("not logins.analytics_allowed") == 1  # the sessions
+    assert check.count("not logins.personalization_allowed") == 1  # the devices
+    assert "and users.analytics_allowed" not in check

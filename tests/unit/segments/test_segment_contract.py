@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from segment_meta import META
 
 from zantara_pipeline import cli
 from zantara_pipeline.errors import InputErrors
@@ -17,15 +18,6 @@ from zantara_pipeline.segments.contract import check_segments, sql_faults
 
 PROJECT = Path(__file__).resolve().parents[3] / "dbt_project"
 PURPOSES = ("analytics", "personalization")
-META: dict[str, Any] = {
-    "owner": "growth@example.com",
-    "purpose": "personalization",
-    "legal_basis": "consent",
-    "entity": "user",
-    "ttl_days": 30,
-    "access_level": "internal",
-    "min_size": 10,
-}
 SELECT = "select user_id as entity_id from {{ allowed_events(['purchase']) }}\n"
 
 

@@ -1,4 +1,4 @@
-"""Who came and went, and why; the catalogue and the overlap; what is left of people who were erased."""
+"""Who came and went, and why; the catalogue and the overlap."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import duckdb
 import pytest
+from segment_meta import META
 
 from zantara_pipeline.privacy.consent import utc_text
 from zantara_pipeline.privacy.erased_tables import erase_from_ledger
@@ -19,18 +20,11 @@ from zantara_pipeline.segments.tables import sizes_of, write_tables
 from zantara_pipeline.segments.visibility import load_rules, record_sizes
 from zantara_pipeline.storage.ledger import Ledger
 
-META = {
-    "owner": "growth@example.com",
-    "purpose": "personalization",
-    "legal_basis": "consent",
-    "entity": "user",
-    "ttl_days": 30,
-    "access_level": "internal",
-    "min_size": 1,
-}
 DAY = timedelta(days=1)
 T0 = datetime(2026, 3, 1, tzinfo=UTC)
-SEGMENTS = [Segment(name, "d", "select 1", SegmentMeta.model_validate(META)) for name in ("seg_a", "seg_b")]
+SEGMENTS = [
+    Segment(name, "d", "select 1", SegmentMeta.model_validate(META | {"min_size": 1})) for name in ("seg_a", "seg_b")
+]
 FAR = 1000
 
 
