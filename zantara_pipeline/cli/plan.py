@@ -219,7 +219,7 @@ def retention(as_json: Annotated[bool, typer.Option("--json", help="Print as JSO
     home, plan = Home(settings.home).create(), load_plan(settings.contract_dirs)
     ledger = Ledger(home.state / "ledger.db")
     as_of = settings.as_of or latest_received_at(ledger)
-    found = [] if as_of is None else overdue(home, ledger, plan, as_of)
+    found = [] if as_of is None else overdue(home, ledger, plan, as_of, settings.landing or home.landing / "events")
     if as_json:
         print(json.dumps([asdict(part) for part in found], indent=2, default=str))
         return

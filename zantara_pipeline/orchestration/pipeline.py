@@ -14,6 +14,7 @@ from pathlib import Path
 import dagster as dg
 import duckdb
 
+from zantara_pipeline.orchestration.erasure import finish_open_erasure
 from zantara_pipeline.orchestration.preflight import DBT_PROJECT, check_contracts
 from zantara_pipeline.privacy.keyed_hash import Keyring, load_keyring
 from zantara_pipeline.settings import Settings
@@ -110,6 +111,7 @@ def pipeline_resource(settings: Settings) -> dg.ResourceDefinition:
         with home_lock(pipeline.home, f"run {context.run_id or ''}".strip()):
             refuse_unread_types(pipeline.home, pipeline.plan, settings.contract_dirs)
             remember_types(pipeline.ledger, pipeline.plan)
+            finish_open_erasure(settings, pipeline.home, pipeline.ledger, pipeline.plan)
             yield pipeline
 
     return dg.ResourceDefinition(hold, description="Settings, home, ledger, contracts; one writer per home.")

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from zantara_pipeline.errors import InputError
+from zantara_pipeline.privacy.tombstones import load_tombstones
 from zantara_pipeline.storage.ledger import Ledger
 
 MOST_ID_LENGTH = 1_000
@@ -70,13 +71,16 @@ def consent_files(place: Path) -> list[Path]:
 def append_ledger_file(ledger: Ledger, path: Path, purposes: Collection[str]) -> int:
     """Append a consent ledger CSV (user_id,purpose,status,effective_from); known statements are left as they are.
 
-    Returns the number of new statements. All or nothing.
+    Returns the number of new statements. All or nothing. Statements of people who were erased are not taken.
 
     Raises
     ------
     InputError : wrong header, purpose, status or time, with the line (never the user).
     """
-    return append(ledger, _read(path, purposes))
+    statements, tombstones = _read(path, purposes), load_tombstones(ledger)
+    if tombstones is None:
+        return append(ledger, statements)
+    return append(ledger, (said for said in statements if not tombstones.covers("user", said.user_id)))
 
 
 def append(ledger: Ledger, statements: Iterable[Statement]) -> int:

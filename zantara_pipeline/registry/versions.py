@@ -15,12 +15,17 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+from zantara_pipeline.errors import InputError
 from zantara_pipeline.registry.place import EXPERIMENT, RegistryPlace, prepare
 from zantara_pipeline.registry.quiet import pointed_at
+
+# Tag of a version that was trained on somebody who was erased: the day by which it has to be replaced.
+RETRAIN_BY = "erasure.retrain_by"
 
 # Name of the one folder of files a model carries; `ModelVersion.files` is where it lies on disk.
 FILES = "bundle"
@@ -62,6 +67,11 @@ class ModelVersion:
         """Whether the files are still there (somebody may have removed artifacts by hand)."""
         return self.files.is_dir()
 
+    @property
+    def retrain_by(self) -> str | None:
+        """The day by which a version has to be replaced that was trained on somebody who was erased."""
+        return self.tags.get(RETRAIN_BY)
+
 
 @contextmanager
 def open_registry(root: Path, name: str, *, write: bool = False) -> Iterator[Registry]:
@@ -97,10 +107,10 @@ class Registry:
         return folder
 
     def find(self, tag: str, value: str) -> ModelVersion | None:
-        """The newest intact version whose tag has this value."""
+        """The newest intact version whose tag has this value; not one that has to be trained anew."""
         rule = f"name = '{self.name}' and tags.`{tag}` = '{value}'"
         found = [self._as_version(entry) for entry in self._client.search_model_versions(rule)]
-        intact = [version for version in found if version.intact]
+        intact = [version for version in found if version.intact and version.retrain_by is None]
         return max(intact, key=lambda version: version.number, default=None)
 
     def versions(self) -> list[ModelVersion]:
@@ -118,10 +128,25 @@ class Registry:
             return None
 
     def point(self, alias: str, version: ModelVersion) -> None:
-        """Move an alias; does nothing where it already points there."""
+        """Move an alias; does nothing where it already points there.
+
+        Raises
+        ------
+        InputError : the version was trained on somebody who was erased since.
+        """
         current = self.by_alias(alias)
         if current is None or current.number != version.number:
+            if self._client.get_model_version(self.name, str(version.number)).tags.get(RETRAIN_BY):
+                what = f"version {version.number} was trained on somebody who was erased; it is not promoted"
+                raise InputError(what, f"model {self.name}", "train a new one: run `zantara run`")
             self._client.set_registered_model_alias(self.name, alias, str(version.number))
+
+    def mark_for_retraining(self, version: ModelVersion, by: datetime) -> None:
+        """Say on the version and on its run by when it has to be replaced; the first such day stays."""
+        if version.retrain_by is None:
+            day = by.date().isoformat()
+            self._client.set_tag(version.run_id, RETRAIN_BY, day)
+            self._client.set_model_version_tag(self.name, str(version.number), RETRAIN_BY, day)
 
     def log(self, new: NewVersion) -> ModelVersion:
         """Log a model with everything about it and register it; no alias is moved."""

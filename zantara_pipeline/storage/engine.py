@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +72,10 @@ class Reading:
     view: str | None = None
 
 
+Keep = Callable[[duckdb.DuckDBPyConnection, str, str], str]
+"""(connection, schema, table) -> SQL over a row: whether it stays. The tables are those of the database `w`."""
+
+
 def publish(
     home: Home,
     *,
@@ -110,6 +114,37 @@ def publish(
         con.execute("DETACH p")
     finally:
         con.close()
+    return _swapped_in(beside, target)
+
+
+def copy_without(home: Home, copy: Path, keep: Keep, *, threads: int, memory_limit: str) -> None:
+    """Swap in a copy of a published copy that has only the rows to keep; its views stay as they are.
+
+    The new file is written from nothing: a row that is not copied leaves no byte, as it would where it is deleted.
+    """
+    beside = copy.with_suffix(".duckdb.new")
+    beside.unlink(missing_ok=True)
+    con = open_engine(None, home, threads=threads, memory_limit=memory_limit)
+    try:
+        con.execute(f"ATTACH {_literal(copy)} AS w (READ_ONLY)")
+        con.execute(f"ATTACH {_literal(beside)} AS p")
+        for schema, table in con.execute(_TABLES).fetchall():
+            con.execute(f'CREATE SCHEMA IF NOT EXISTS p."{schema}"')
+            rows = f'FROM w."{schema}"."{table}" WHERE {keep(con, schema, table)}'
+            con.execute(f'CREATE TABLE p."{schema}"."{table}" AS {rows}')
+        con.execute("USE p")
+        for schema, sql in con.execute(_VIEWS).fetchall():
+            con.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
+            con.execute(sql)
+        con.execute("USE memory")
+        _comment(con, {})
+        con.execute("DETACH p")
+    finally:
+        con.close()
+    _swapped_in(beside, copy)
+
+
+def _swapped_in(beside: Path, target: Path) -> Path:
     with beside.open("rb+") as handle:
         os.fsync(handle.fileno())
     beside.chmod(0o444)
@@ -147,6 +182,9 @@ _COLUMNS = """
     WHERE c.database_name = 'p' AND w.database_name = 'w'
     ORDER BY ALL
 """
+
+_TABLES = "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = 'w' ORDER BY ALL"
+_VIEWS = "SELECT schema_name, sql FROM duckdb_views() WHERE database_name = 'w' AND NOT internal ORDER BY ALL"
 
 _PUBLISHED_RELATIONS = """
     SELECT table_schema, table_name FROM information_schema.tables

@@ -103,6 +103,11 @@ class Home:
         return self.data / "alerts"
 
     @property
+    def receipts(self) -> Path:
+        """What erasures did; nothing in it names anybody."""
+        return self.data / "receipts"
+
+    @property
     def mlflow(self) -> Path:
         return self.root / "mlflow"
 

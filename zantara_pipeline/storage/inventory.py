@@ -18,6 +18,12 @@ Access = Literal["restricted", "internal", "export"]
 a need to know; export: made to be handed out."""
 
 
+OnErasure = Literal["rewritten", "dropped", "removed", "nobody"]
+"""rewritten: files that hold the person are written again without them; dropped: the whole store goes, and is made again or
+was never needed; removed: a file goes whole where it names the person, and the next run makes it again; nobody: holds
+nobody (an erasure that finds somebody there is not complete)."""
+
+
 @dataclass(frozen=True)
 class Store:
     """One place where data is kept.
@@ -31,6 +37,8 @@ class Store:
     access : who may read it; see Access.
     retention : how long it is kept.
     erasure : how one person is removed from it; for stores without people, why there is nothing to remove.
+    on_erasure : the same as one of few ways; see OnErasure.
+    legal_basis : why data about people may be kept here, for the record of processing; None: there are none.
     """
 
     name: str
@@ -40,6 +48,8 @@ class Store:
     access: Access
     retention: str
     erasure: str
+    on_erasure: OnErasure
+    legal_basis: str | None = None
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
@@ -51,7 +61,6 @@ class Store:
 
 
 _PLATFORM, _GROWTH, _PRIVACY = "data-platform@example.com", "growth-data@example.com", "privacy@example.com"
-_REBUILT = "rebuilt by every run from the lake and the ledgers: gone once those no longer hold the person"
 _NOBODY = "holds nothing about a person"
 
 STORES: tuple[Store, ...] = (
@@ -61,8 +70,12 @@ STORES: tuple[Store, ...] = (
         holds="events, items and consent as they landed (and, for a simulated shop, truth.json)",
         owner=_GROWTH,
         access="restricted",
-        retention="until whoever landed a file removes it; a run needs a file once",
-        erasure="remove or rewrite the landed files",
+        retention="privacy.yaml: retention.landing days after receipt, where it enforces it, for event files that were taken "
+        "(tracking/landed_retention.py); else until whoever landed a file removes it",
+        erasure="files of lines are written again without the person's (tracking/landed_lines.py); what was landed "
+        "outside the home belongs to whoever named it, and is not taken again",
+        on_erasure="rewritten",
+        legal_basis="consent; a line without it is read for what it says of consent, and not stored elsewhere",
     ),
     Store(
         name="accepted events",
@@ -72,7 +85,9 @@ STORES: tuple[Store, ...] = (
         access="restricted",
         retention="retention_days of the event (whole days) and of its properties (values), where privacy.yaml enforces "
         "it; as packaged it is only counted (tracking/lake_retention.py, `zantara plan retention`)",
-        erasure="rewrite the files of the days that hold the person",
+        erasure="the files that hold the person are written again (tracking/lake_erasure.py)",
+        on_erasure="rewritten",
+        legal_basis="consent to the event's category",
     ),
     Store(
         name="quarantine",
@@ -82,7 +97,10 @@ STORES: tuple[Store, ...] = (
         access="restricted",
         retention="retention_days of the event after receipt, else privacy.yaml: quarantine_expiry_days; no longer than "
         "those of any property that the line carries (tracking/quarantine_expiry.py)",
-        erasure="zantara quarantine erase --users FILE (tracking/quarantine_erasure.py)",
+        erasure="lines that name the person anywhere go (tracking/lake_erasure.py); of the quarantine alone: "
+        "zantara quarantine erase --users FILE (tracking/quarantine_erasure.py)",
+        on_erasure="rewritten",
+        legal_basis="consent to the event's category",
     ),
     Store(
         name="exempt events",
@@ -93,6 +111,7 @@ STORES: tuple[Store, ...] = (
         retention="as for accepted events: retention_days of the event and of its properties, where privacy.yaml "
         "enforces it (tracking/lake_retention.py, `zantara plan retention`)",
         erasure=_NOBODY,
+        on_erasure="rewritten",
     ),
     Store(
         name="lines with unreadable consent",
@@ -101,7 +120,9 @@ STORES: tuple[Store, ...] = (
         owner=_PRIVACY,
         access="restricted",
         retention="privacy.yaml: unparsable_expiry_days after receipt (tracking/restricted.py)",
-        erasure="remove the files or wait for their expiry",
+        erasure="lines that name the person anywhere go (tracking/lake_erasure.py)",
+        on_erasure="rewritten",
+        legal_basis="legitimate interest: repair of what was sent, for some days",
     ),
     Store(
         name="ingest in progress",
@@ -110,7 +131,9 @@ STORES: tuple[Store, ...] = (
         owner=_PLATFORM,
         access="restricted",
         retention="the next ingest finishes or drops it",
-        erasure="run an ingest",
+        erasure="finished or dropped before anything else is erased",
+        on_erasure="dropped",
+        legal_basis="as for the store it is written for",
     ),
     Store(
         name="items",
@@ -120,6 +143,7 @@ STORES: tuple[Store, ...] = (
         access="internal",
         retention="replaced by the next catalogue",
         erasure=_NOBODY,
+        on_erasure="nobody",
     ),
     Store(
         name="unparsable lines",
@@ -128,7 +152,9 @@ STORES: tuple[Store, ...] = (
         owner=_PRIVACY,
         access="restricted",
         retention="privacy.yaml: unparsable_expiry_days after receipt (tracking/restricted.py)",
-        erasure="cannot be searched for a person; remove the files or wait for their expiry",
+        erasure="lines that name the person as a word go (tracking/lake_erasure.py)",
+        on_erasure="rewritten",
+        legal_basis="legitimate interest: repair of what was sent, for some days",
     ),
     Store(
         name="state ledger",
@@ -138,8 +164,10 @@ STORES: tuple[Store, ...] = (
         owner=_PRIVACY,
         access="restricted",
         retention="unlimited: it cannot be computed again",
-        erasure="delete the person's rows of consent, consent_runs and consent_objections (by device and anonymous id), take "
-        "the person out of membership and membership_open, then VACUUM",
+        erasure="rows of consent are deleted, memberships closed and their entity made a random word, then VACUUM "
+        "(privacy/erased_tables.py)",
+        on_erasure="rewritten",
+        legal_basis="legal obligation: proof of consent and its withdrawal; for memberships the basis of their segment",
     ),
     Store(
         name="alert ledger",
@@ -149,6 +177,7 @@ STORES: tuple[Store, ...] = (
         access="internal",
         retention="unlimited",
         erasure=_NOBODY,
+        on_erasure="nobody",
     ),
     Store(
         name="warehouse",
@@ -157,7 +186,10 @@ STORES: tuple[Store, ...] = (
         owner=_PLATFORM,
         access="restricted",
         retention="one run",
-        erasure=_REBUILT + "; the file itself is deleted first, because a dropped row's bytes stay in it",
+        erasure="the file is deleted, because a deleted row's bytes stay in it, and rebuilt by the next run from the lake and the "
+        "ledgers",
+        on_erasure="dropped",
+        legal_basis="consent; of each segment its own basis",
     ),
     Store(
         name="published copy",
@@ -166,7 +198,9 @@ STORES: tuple[Store, ...] = (
         owner=_PLATFORM,
         access="internal",
         retention="one run",
-        erasure=_REBUILT,
+        erasure="copied, without rows that name the person, into a new file that takes its place (privacy/erased_tables.py)",
+        on_erasure="rewritten",
+        legal_basis="consent; of each segment its own basis",
     ),
     Store(
         name="restricted segments",
@@ -179,7 +213,9 @@ STORES: tuple[Store, ...] = (
         owner=_PRIVACY,
         access="restricted",
         retention="one run",
-        erasure=_REBUILT,
+        erasure="copied, as the published copy is (privacy/erased_tables.py)",
+        on_erasure="rewritten",
+        legal_basis="of each segment its own basis",
     ),
     Store(
         name="scratch",
@@ -189,6 +225,8 @@ STORES: tuple[Store, ...] = (
         access="restricted",
         retention="one run",
         erasure="delete the folder's content",
+        on_erasure="dropped",
+        legal_basis="as for the store it is worked on for",
     ),
     Store(
         name="orchestrator",
@@ -198,6 +236,7 @@ STORES: tuple[Store, ...] = (
         access="internal",
         retention="90 days for schedule ticks; runs until deleted in the UI",
         erasure=_NOBODY,
+        on_erasure="nobody",
     ),
     Store(
         name="dbt",
@@ -213,6 +252,7 @@ STORES: tuple[Store, ...] = (
         access="internal",
         retention="replaced by the next build",
         erasure=_NOBODY,
+        on_erasure="removed",
     ),
     Store(
         name="run log",
@@ -222,6 +262,7 @@ STORES: tuple[Store, ...] = (
         access="internal",
         retention="one run",
         erasure=_NOBODY,
+        on_erasure="removed",
     ),
     Store(
         name="alert outbox",
@@ -231,6 +272,7 @@ STORES: tuple[Store, ...] = (
         access="internal",
         retention="until whoever reads it removes it",
         erasure=_NOBODY,
+        on_erasure="nobody",
     ),
     Store(
         name="report",
@@ -240,6 +282,7 @@ STORES: tuple[Store, ...] = (
         access="export",
         retention="one run",
         erasure=_NOBODY,
+        on_erasure="removed",
     ),
     Store(
         name="home lock",
@@ -249,6 +292,7 @@ STORES: tuple[Store, ...] = (
         access="internal",
         retention="while somebody writes",
         erasure=_NOBODY,
+        on_erasure="nobody",
     ),
     Store(
         name="model registry",
@@ -258,6 +302,7 @@ STORES: tuple[Store, ...] = (
         access="internal",
         retention="unlimited",
         erasure=_NOBODY,
+        on_erasure="nobody",
     ),
     Store(
         name="model artifacts",
@@ -266,7 +311,42 @@ STORES: tuple[Store, ...] = (
         owner=_GROWTH,
         access="restricted",
         retention="unlimited",
-        erasure="delete the versions that hold the person, then train again",
+        erasure="ids and what was learnt of the person alone leave the files; the version is marked in the registry, is not "
+        "promoted again, and is replaced by the next training (recommend/erasure.py)",
+        on_erasure="rewritten",
+        legal_basis="consent to personalization",
+    ),
+    Store(
+        name="open erasure",
+        paths=("data/state/erasure.open.json", "data/state/erasure.open.json.new"),
+        holds="the ids of an erasure while it is under way",
+        owner=_PRIVACY,
+        access="restricted",
+        retention="until the erasure ends, or the run that finishes it",
+        erasure="removed when the erasure ends",
+        on_erasure="dropped",
+        legal_basis="legal obligation: fulfilling a request",
+    ),
+    Store(
+        name="key of tombstones",
+        paths=("data/state/erasure.key", "data/state/erasure.key.new"),
+        holds="the key under which erased ids are kept as hashes, so that they are not taken in again",
+        owner=_PRIVACY,
+        access="restricted",
+        retention="unlimited: without it nobody knows who was erased",
+        erasure=_NOBODY,
+        on_erasure="nobody",
+        legal_basis="legal obligation: not to take in again who was erased",
+    ),
+    Store(
+        name="erasure receipts",
+        paths=("data/receipts/*.json", "data/receipts/*.json.new"),
+        holds="what each erasure did: stores, files, counts before and after; names nobody",
+        owner=_PRIVACY,
+        access="internal",
+        retention="unlimited: proof that a request was fulfilled",
+        erasure=_NOBODY,
+        on_erasure="nobody",
     ),
     Store(
         name="notes of the repository",
@@ -276,6 +356,7 @@ STORES: tuple[Store, ...] = (
         access="export",
         retention="part of the source",
         erasure=_NOBODY,
+        on_erasure="nobody",
     ),
 )
 

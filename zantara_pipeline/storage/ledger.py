@@ -43,7 +43,19 @@ CREATE TABLE IF NOT EXISTS ingested_files (   -- one landed file, committed with
     rows_in INTEGER NOT NULL, unparsable INTEGER NOT NULL, suppressed INTEGER NOT NULL, quarantined INTEGER NOT NULL,
     accepted INTEGER NOT NULL, late INTEGER NOT NULL, min_received_at TEXT, max_received_at TEXT,
     first_received_date TEXT, commit_id TEXT NOT NULL, ingested_at TEXT NOT NULL,
-    exempt INTEGER NOT NULL DEFAULT 0, consent_unreadable INTEGER NOT NULL DEFAULT 0);
+    exempt INTEGER NOT NULL DEFAULT 0, consent_unreadable INTEGER NOT NULL DEFAULT 0,
+    erased INTEGER NOT NULL DEFAULT 0         -- of suppressed: lines of people who were erased
+    );
+
+CREATE TABLE IF NOT EXISTS rewritten_files (  -- landed files that an erasure wrote again: their new content was taken already
+    sha256 TEXT NOT NULL, bytes INTEGER NOT NULL, file TEXT NOT NULL, PRIMARY KEY (sha256, file)) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS tombstones (       -- keyed hashes of erased ids; the key lies beside the ledger
+    kind TEXT NOT NULL CHECK (kind IN ('user', 'anonymous', 'device')), token TEXT NOT NULL,
+    erasure_id TEXT NOT NULL, erased_at TEXT NOT NULL, PRIMARY KEY (kind, token)) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS lake_erasures (    -- rows of people that left the lake and the restricted stores; whose is not kept
+    erasure_id TEXT PRIMARY KEY, erased_at TEXT NOT NULL, rows INTEGER NOT NULL);
 
 CREATE TABLE IF NOT EXISTS quarantine_reasons ( -- how many rows of a file gave a reason
     sha256 TEXT NOT NULL, event TEXT NOT NULL, code TEXT NOT NULL, path TEXT NOT NULL, rows INTEGER NOT NULL,
@@ -92,6 +104,10 @@ CREATE TABLE IF NOT EXISTS expired_exempt_values (
     expiry_id TEXT NOT NULL, as_of TEXT NOT NULL, event TEXT NOT NULL, received_date TEXT NOT NULL,
     properties TEXT NOT NULL, PRIMARY KEY (expiry_id, event, received_date)) WITHOUT ROWID;
 
+CREATE TABLE IF NOT EXISTS expired_landed_files ( -- landed files of the home that were removed because their time was over
+    sha256 TEXT PRIMARY KEY, file TEXT NOT NULL, as_of TEXT NOT NULL, received_date TEXT NOT NULL, rows INTEGER NOT NULL)
+    WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS retention_seen (   -- partitions that need no look before a time, while their files and the rules stay
     store TEXT NOT NULL, partition TEXT NOT NULL, state TEXT NOT NULL, due TEXT,
     PRIMARY KEY (store, partition)) WITHOUT ROWID;
@@ -125,7 +141,7 @@ CREATE TABLE IF NOT EXISTS segment_sizes (    -- a segment at the clock of a run
 
 
 # Columns that came after the first ledgers were made, with what they mean there.
-_LATER_COLUMNS = {"ingested_files": ("exempt", "consent_unreadable")}
+_LATER_COLUMNS = {"ingested_files": ("exempt", "consent_unreadable", "erased")}
 
 
 def _add_columns(db: sqlite3.Connection) -> None:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from zantara_pipeline.privacy.consent import objections_of, statements_of
 from zantara_pipeline.privacy.keyed_hash import SqlTokens
+from zantara_pipeline.privacy.tombstones import load_tombstones
 from zantara_pipeline.storage.engine import open_engine
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
@@ -35,12 +36,12 @@ from zantara_pipeline.tracking.verdict import OTHER_LINES, Judge, Rules
 # Failing lines are explained at the end of a commit; more than these, or than 20 MB of them, before it.
 MOST_HELD = 40_000
 STAGES = ("unparsable", "suppressed", "quarantined", "accepted")
-PARTS = ("late", "exempt", "consent_unreadable")
+PARTS = ("late", "exempt", "consent_unreadable", "erased")
 
 
 @dataclass
 class FileCounts:
-    """Rows of one file per outcome; rows_in is their sum. late, exempt: of accepted; consent_unreadable: of suppressed."""
+    """Rows of one file per outcome; rows_in is their sum. late, exempt: of accepted; consent_unreadable, erased: of suppressed."""
 
     unparsable: int = 0
     suppressed: int = 0
@@ -49,6 +50,7 @@ class FileCounts:
     late: int = 0
     exempt: int = 0
     consent_unreadable: int = 0
+    erased: int = 0
     min_received_at: datetime | None = None
     max_received_at: datetime | None = None
 
@@ -88,7 +90,7 @@ class BatchWorker:
         if rules.keyring and has_direct(rules.plan):
             refuse_other_keys(ledger, rules.keyring)
             self.tokens = SqlTokens(self.con, rules.keyring)
-        self.judge = Judge(self.con, rules)
+        self.judge = Judge(self.con, rules, load_tombstones(ledger))
         self.failures = Failures(self.con, rules)
         self.lake_files = LakeFiles(self.con, rules, self.tokens)
 
@@ -200,7 +202,7 @@ class BatchWorker:
 def batch_counts(con: duckdb.DuckDBPyConnection) -> Iterator[tuple[int, FileCounts, date | None]]:
     """(file_no, counts, first accepted received date) of the batch just judged."""
     for number, *values in con.execute(_COUNT_SQL).fetchall():
-        yield number, FileCounts(*values[:9]), values[9]
+        yield number, FileCounts(*values[:10]), values[10]
 
 
 def exempt_sql(rule: Exemption, plan: TrackingPlan) -> str:
@@ -224,7 +226,7 @@ _COUNT_SQL = """
         count(*) FILTER (stage = 'unparsable'), count(*) FILTER (stage = 'suppressed'),
         count(*) FILTER (stage = 'quarantined'), count(*) FILTER (stage = 'accepted'),
         count(*) FILTER (stage = 'accepted' AND is_late), count(*) FILTER (stage = 'accepted' AND exempt),
-        count(*) FILTER (stage = 'suppressed' AND consent_unreadable),
+        count(*) FILTER (stage = 'suppressed' AND consent_unreadable), count(*) FILTER (erased),
         min(received_at) FILTER (stage = 'accepted'), max(received_at) FILTER (stage = 'accepted'),
         min(received_date) FILTER (stage = 'accepted')
     FROM parsed GROUP BY file_no

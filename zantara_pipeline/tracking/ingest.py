@@ -137,7 +137,9 @@ def _notices(result: IngestResult) -> None:
 
 def _new_files(ledger: Ledger, landing: Path, result: IngestResult) -> list[LandedFile]:
     with ledger.read() as db:
-        known = {row[0] for row in db.execute("SELECT sha256 FROM ingested_files")}
+        known = {
+            row[0] for row in db.execute("SELECT sha256 FROM ingested_files UNION SELECT sha256 FROM rewritten_files")
+        }
     new = []
     for path, name in landed_paths(landing):
         file = identify(path, name)
@@ -318,7 +320,7 @@ class _Commit:
             stage(db, self.commit_id)
             remember_keys(db, self.plan, self.rules.keyring)
             self.observed.save(db)
-            db.executemany(f"INSERT INTO ingested_files VALUES ({', '.join('?' * 17)})", self._ledger_rows(now))
+            db.executemany(f"INSERT INTO ingested_files VALUES ({', '.join('?' * 18)})", self._ledger_rows(now))
             db.executemany(
                 "INSERT OR REPLACE INTO quarantine_reasons VALUES (?, ?, ?, ?, ?)",
                 [
@@ -333,4 +335,4 @@ class _Commit:
         for file, c, first in zip(self.files, self.counts, self.first_dates, strict=True):
             low, high = (None if m is None else utc_text(m) for m in (c.min_received_at, c.max_received_at))
             yield (file.sha256, file.name, file.source, file.bytes, c.rows_in, c.unparsable, c.suppressed, c.quarantined,
-                   c.accepted, c.late, low, high, first.isoformat() if first else None, self.commit_id, now, c.exempt, c.consent_unreadable)  # fmt: skip
+                   c.accepted, c.late, low, high, first.isoformat() if first else None, self.commit_id, now, c.exempt, c.consent_unreadable, c.erased)  # fmt: skip

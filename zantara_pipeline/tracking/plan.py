@@ -280,11 +280,19 @@ class Enforced(Contract):
     enforce: bool
 
 
+class LandedFiles(Contract):
+    """days: how long a landed file of the home is kept after its lines were received."""
+
+    enforce: bool
+    days: int = Field(ge=1)
+
+
 class Retention(Contract):
-    """What the plan's retention_days do to the lake. Removing history is a decision: the default only counts it."""
+    """What the plan's retention_days do to the lake, and how long landed files are kept. Removing history is a decision: the default only counts it."""
 
     quarantine: Enforced = Enforced(enforce=True)
     accepted: Enforced = Enforced(enforce=False)
+    landing: LandedFiles = LandedFiles(enforce=False, days=90)
 
 
 class Exemption(Contract):
@@ -295,6 +303,12 @@ class Exemption(Contract):
     legal_reference: str = Field(min_length=1)
 
 
+class Erasure(Contract):
+    """retrain_within_days: how long a model may serve that was trained on somebody who was erased."""
+
+    retrain_within_days: int = Field(default=30, ge=1)
+
+
 class PrivacyContract(Contract):
     """contracts/privacy.yaml."""
 
@@ -303,6 +317,7 @@ class PrivacyContract(Contract):
     unparsable_expiry_days: int = Field(ge=1)
     quarantine_expiry_days: int = Field(default=90, ge=1)
     retention: Retention = Retention()
+    erasure: Erasure = Erasure()
     exemptions: tuple[Exemption, ...] = ()
 
     @model_validator(mode="after")

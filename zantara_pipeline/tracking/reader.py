@@ -298,7 +298,7 @@ def untaken(landing: Path, ledger: Ledger, settled_before: float) -> str | None:
     Files are told apart by name and size, so that looking costs no reading; a run then hashes them.
     """
     with ledger.read() as db:
-        known = set(db.execute("SELECT file, bytes FROM ingested_files"))
+        known = set(db.execute("SELECT file, bytes FROM ingested_files UNION SELECT file, bytes FROM rewritten_files"))
     found = []
     for path, name in landed_paths(landing):
         stat = path.stat()

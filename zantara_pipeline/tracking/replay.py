@@ -311,7 +311,7 @@ def _update_file(db: sqlite3.Connection, source: str, moved: FileCounts, first: 
     low, high = (None if m is None else utc_text(m) for m in (moved.min_received_at, moved.max_received_at))
     values: dict[str, Any] = {
         "accepted": moved.accepted, "suppressed": moved.suppressed, "unparsable": moved.unparsable, "late": moved.late,
-        "exempt": moved.exempt, "unreadable": moved.consent_unreadable,
+        "exempt": moved.exempt, "unreadable": moved.consent_unreadable, "erased": moved.erased,
         "left": moved.accepted + moved.suppressed + moved.unparsable, "low": low, "high": high,
         "first": first.isoformat() if first else None, "source": source,
     }  # fmt: skip
@@ -320,6 +320,7 @@ def _update_file(db: sqlite3.Connection, source: str, moved: FileCounts, first: 
         UPDATE ingested_files SET accepted = accepted + :accepted, suppressed = suppressed + :suppressed,
             unparsable = unparsable + :unparsable, late = late + :late, quarantined = quarantined - :left,
             exempt = exempt + :exempt, consent_unreadable = consent_unreadable + :unreadable,
+            erased = erased + :erased,
             min_received_at = coalesce(min(min_received_at, :low), min_received_at, :low),
             max_received_at = coalesce(max(max_received_at, :high), max_received_at, :high),
             first_received_date = coalesce(min(first_received_date, :first), first_received_date, :first)

@@ -28,10 +28,11 @@ _LEDGER_COLUMNS = {
     "ingested_files": {
         "file": "VARCHAR", "sha256": "VARCHAR", "source": "VARCHAR", "rows_in": "BIGINT", "unparsable": "BIGINT",
         "suppressed": "BIGINT", "quarantined": "BIGINT", "accepted": "BIGINT", "late": "BIGINT", "exempt": "BIGINT",
-        "consent_unreadable": "BIGINT",
+        "consent_unreadable": "BIGINT", "erased": "BIGINT",
         "min_received_at": "VARCHAR", "max_received_at": "VARCHAR", "first_received_date": "VARCHAR",
     },
     "quarantine_reasons": {"sha256": "VARCHAR", "event": "VARCHAR", "code": "VARCHAR", "path": "VARCHAR", "rows": "BIGINT"},
+    "tombstones": {"kind": "VARCHAR", "token": "VARCHAR", "erasure_id": "VARCHAR", "erased_at": "VARCHAR"},
     "replays": {"replay_id": "VARCHAR", "first_received_date": "VARCHAR"},
     "key_rotations": {"rotation_id": "VARCHAR", "first_received_date": "VARCHAR"},
     "expired_lines": {

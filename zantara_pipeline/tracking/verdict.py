@@ -22,6 +22,8 @@ import pyarrow as pa
 
 from zantara_pipeline.privacy.consent import MOST_ID_LENGTH
 from zantara_pipeline.privacy.keyed_hash import Keyring
+from zantara_pipeline.privacy.people import PLACEHOLDERS
+from zantara_pipeline.privacy.tombstones import Tombstones
 from zantara_pipeline.tracking.large_lines import LargeLines, is_object, only
 from zantara_pipeline.tracking.line_values import OTHER_VALUES, other_values_sql
 from zantara_pipeline.tracking.other_lines import ROW_ID
@@ -77,13 +79,13 @@ class Judge:
     that event's columns only. `plain` holds the columns of the lines that were plain; `plain_no` in `parsed` is the row there.
     """
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, rules: Rules) -> None:
-        self.con, self.rules = con, rules
+    def __init__(self, con: duckdb.DuckDBPyConnection, rules: Rules, tombstones: Tombstones | None = None) -> None:
+        self.con, self.rules, self.tombstones = con, rules, tombstones
         con.execute(f"CREATE TEMP TABLE bad_shapes (shape_key UBIGINT, reasons {REASON_TYPE})")
         self.forget_users()
         self._plain, self._large = PlainLines(rules.plan), LargeLines(rules.plan)
         self._others_sql, self._large_sql = (other_values_sql(rules.plan, large=large) for large in (False, True))
-        self._parse_sql = _parse_sql(rules)
+        self._parse_sql = _parse_sql(rules, ids=bool(tombstones or rules.plan.privacy.exemptions))
         self._shapes: dict[int, list[Reason]] = {}
 
     def load(self, lines: pa.Table) -> pa.Array:
@@ -98,6 +100,8 @@ class Judge:
         self.con.execute(self._parse_sql)
         self._refuse_lax_json()
         self._name_unclear_users()
+        if self.tombstones:
+            self._refuse_erased(self.tombstones)
         self.con.execute(_NEW_USERS_SQL)
         self.con.execute("INSERT INTO known_users SELECT user_id FROM new_users")
         return self.con.sql("SELECT user_id FROM new_users").to_arrow_table().column(0)
@@ -138,6 +142,35 @@ class Judge:
         for name in ("lines", "plain", "not_plain", "others", "texts", "beside"):
             self.con.unregister(f"arrow_{name}")
         del self.plain, self._lines, self._texts
+
+    def _refuse_erased(self, tombstones: Tombstones) -> None:
+        """Lines of people who were erased are suppressed, and nothing is learnt of them.
+
+        Theirs is what their user id stands on, and what stands on nobody's but was sent by an id that was theirs alone.
+        Whoever else logs in on such a device is somebody else.
+        """
+        nobodys = f"(uid IS NULL OR lower(trim(uid)) IN ({', '.join(map(quote, sorted(PLACEHOLDERS)))}))"
+        for kind, column, which in (
+            ("user", "uid", "uid IS NOT NULL"),
+            ("anonymous", "anonymous_id", f"{nobodys} AND anonymous_id IS NOT NULL"),
+            ("device", "device_id", f"{nobodys} AND device_id IS NOT NULL"),
+        ):
+            asked = self.con.execute(f"SELECT DISTINCT {column} FROM parsed WHERE {which}").fetchall()
+            found = tombstones.covered(kind, (row[0] for row in asked))
+            if found:
+                self.con.execute(f"{_ERASE_SQL} WHERE {which} AND {column} IN (SELECT unnest(?::VARCHAR[]))", [found])
+        unclear = self.con.execute("SELECT row_id, user_id FROM unclear_users").fetchall()
+        self._erase_rows([row_id for row_id, user in unclear if tombstones.covers("user", user)])
+
+    def _refuse_named(self, tombstones: Tombstones) -> None:
+        """A line that would be kept as it came may name somebody who was erased anywhere in it."""
+        kept = "stage IN ('quarantined', 'unparsable') OR (stage = 'suppressed' AND consent_unreadable)"
+        query = f"SELECT row_id, coalesce(rendering, line) FROM parsed JOIN {LINES} USING (row_id) WHERE {kept}"
+        self._erase_rows([row_id for row_id, line in self.con.execute(query).fetchall() if tombstones.named_in(line)])
+
+    def _erase_rows(self, row_ids: list[int]) -> None:
+        if row_ids:
+            self.con.execute(f"{_ERASE_SQL} WHERE row_id IN (SELECT unnest(?::BIGINT[]))", [row_ids])
 
     def forget_users(self) -> None:
         """Drop the statements held for the users seen so far (they are kept over the batches of one commit only)."""
@@ -205,6 +238,8 @@ class Judge:
         self._judge_shapes()
         self.con.execute(_QUARANTINE_SQL)
         self._add_texts_of_plain_failures()
+        if self.tombstones:
+            self._refuse_named(self.tombstones)
 
     def _add_texts_of_plain_failures(self) -> None:
         failed = self.con.execute(_PLAIN_FAILURES_SQL).fetchnumpy()["row_id"]
@@ -247,14 +282,17 @@ def _is_strict_json(line: str) -> bool:
     return True
 
 
-def _unjudged(plan: TrackingPlan) -> list[str]:
-    """Columns that no verdict needs once values were checked: storing them of every line was a third of this statement."""
+def _unjudged(plan: TrackingPlan, *, ids: bool) -> list[str]:
+    """Columns that no verdict needs once values were checked: storing them of every line was a third of this statement.
+
+    ids : browsers, devices and countries are asked about, too.
+    """
     values = {typed_column(name, event) for event in plan.events.values() for name in event.properties}
-    who = {*ENVELOPE_STRINGS, *CONTEXT_KEYS} - ({*ID_COLUMNS, "country"} if plan.privacy.exemptions else set())
+    who = {*ENVELOPE_STRINGS, *CONTEXT_KEYS} - ({*ID_COLUMNS, "country"} if ids else set())
     return sorted(values | who)
 
 
-def _parse_sql(rules: Rules) -> str:
+def _parse_sql(rules: Rules, *, ids: bool) -> str:
     """One table from lines: whether values pass, consent, times, the first stages.
 
     Plain lines come read (plain_lines.py); the engine reads the others. Consent is read right after parsing. Denied
@@ -272,12 +310,12 @@ def _parse_sql(rules: Rules) -> str:
                 false AS received_at_wrong, stated_received_at IS NULL AS received_at_missing
             FROM arrow_plain
         ), named AS (FROM plain UNION ALL BY NAME FROM {OTHER_VALUES})
-        SELECT * EXCLUDE (ranges_pass, {", ".join(_unjudged(plan))}){consents},
+        SELECT * EXCLUDE (ranges_pass, {", ".join(_unjudged(plan, ids=ids))}){consents},
             {_category(plan)} AS category,
             ranges_pass AND {_checks_pass(rules)} AS values_pass,
             coalesce(stated_received_at, occurred_at) AS received_at, {_DAY_OF_RECEIPT} AS received_date,
             coalesce({_LATENESS} > {rules.late_after_hours * _HOUR}, false) AS is_late,
-            {_time_problem(rules)} AS time_problem, false AS exempt,
+            {_time_problem(rules)} AS time_problem, false AS exempt, false AS erased,
             CASE WHEN NOT is_object THEN 'unparsable'
                 WHEN NOT CASE category {granted} ELSE false END THEN 'suppressed'
                 ELSE 'accepted' END AS stage
@@ -371,7 +409,7 @@ def _may_be_exempt(rule: Exemption, plan: TrackingPlan) -> str:
     return (
         f"stage = 'suppressed' AND event = {quote(rule.event)} AND country IN ({countries}) "
         f"AND NOT consent_unreadable AND NOT {said} AND NOT keys_twice AND NOT user_unclear "
-        "AND NOT asked_else"
+        "AND NOT asked_else AND NOT erased"
     )
 
 
@@ -454,6 +492,12 @@ def reason_sql(code: str, path: str, keyword: str, expected: str, actual_type: s
 def _checks_pass(rules: Rules) -> str:
     return by_event(rules.plan, partial(compile_checks, stored=rules.stored))
 
+
+# Without its ids, no step that comes later can learn anything from the line.
+_ERASE_SQL = """
+    UPDATE parsed SET stage = 'suppressed', erased = true, consent_unreadable = false, exempt = false,
+        uid = NULL, anonymous_id = NULL, device_id = NULL
+"""
 
 _NEW_USERS_SQL = """
     CREATE OR REPLACE TEMP TABLE new_users AS

@@ -19,6 +19,7 @@ select
     files.late,
     files.exempt,
     files.consent_unreadable,
+    files.erased,
     coalesce(duplicates.duplicates, 0) as duplicates,
     cast(files.min_received_at as timestamp with time zone) as min_received_at,
     cast(files.max_received_at as timestamp with time zone) as max_received_at

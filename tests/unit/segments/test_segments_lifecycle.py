@@ -11,6 +11,9 @@ import duckdb
 import pytest
 from segment_meta import META
 
+from zantara_pipeline.privacy.consent import utc_text
+from zantara_pipeline.privacy.erased_tables import erase_from_ledger
+from zantara_pipeline.privacy.people import People
 from zantara_pipeline.segments.contract import Segment, SegmentMeta, segments_of
 from zantara_pipeline.segments.lifecycle import MembershipChanges, record_membership
 from zantara_pipeline.segments.tables import sizes_of, write_tables
@@ -201,6 +204,21 @@ def test_members_of_a_segment_that_is_no_longer_declared_leave(shop: Shop) -> No
             "SELECT segment, entity_id, exit_reason FROM membership WHERE change = 'exit' ORDER BY 2"
         ).fetchall()
     assert exits == [("seg_b", "u1", "ttl"), ("seg_b", "u2", "rule")]
+
+
+def test_erased_people_leave_and_no_row_names_them(shop: Shop) -> None:
+    shop.run(T0, "u1 u2", "u1")
+    shop.run(T0 + DAY, "u1 u2", "")
+    erase_from_ledger(shop.ledger, People(frozenset({"u1", "nobody"})), utc_text(T0 + 2 * DAY))
+    shop.run(T0 + 2 * DAY, "u2", "")
+    assert sorted(row[1:] for row in shop.history() if row[2] is not None) == [(0, 1, "erased")]
+    assert [row for row in shop.history() if row[2] is None] == [("u2", 0, None, None)]
+    assert [row[1:] for row in shop.history("seg_b")] == [(0, 1, "rule")]
+    with shop.ledger.read() as db:
+        names = {
+            row[0] for row in db.execute("SELECT entity_id FROM membership UNION SELECT entity_id FROM membership_open")
+        }
+    assert "u1" not in names and "u2" in names
 
 
 def test_a_ledger_of_an_earlier_version_keeps_its_open_memberships(shop: Shop) -> None:

@@ -18,6 +18,9 @@ import pytest
 from event_lines import PLAN, RULES, Shop, event, viewed
 
 from zantara_pipeline.errors import InputError
+from zantara_pipeline.orchestration.erasure import hands
+from zantara_pipeline.privacy import erasure
+from zantara_pipeline.settings import Settings
 from zantara_pipeline.storage.ledger import Ledger
 from zantara_pipeline.tracking import commits
 from zantara_pipeline.tracking.lake_retention import enforce_lake
@@ -91,6 +94,16 @@ def discard_red(shop: Shop) -> None:
             assert not [kind for kind in kinds(shop.home) if kind.fingerprint == fingerprint]
 
 
+def erase_person(shop: Shop) -> None:
+    """As a person would who types it again: what is open is finished first, and then there may be nobody left."""
+    work = hands(Settings(home=shop.home.root), shop.home, shop.ledger, TrackingPlan(PLAN.events, PRIVACY))
+    receipt = erasure.finish_open(shop.home, shop.ledger, work)
+    looked = erasure.look(shop.home, shop.ledger, work, {"u-1"})
+    if looked.people.users:
+        receipt = erasure.erase(shop.home, shop.ledger, work, looked)
+    assert receipt is None or (receipt.status, receipt.hits_after) == ("complete", 0)
+
+
 WORK: dict[str, Callable[[Shop], Any]] = {
     "expiry": lambda shop: expire_quarantine(shop.home, shop.ledger, TrackingPlan(KEPT, PRIVACY), LATER),
     "lake and exempt": lambda shop: enforce_lake(shop.home, shop.ledger, TrackingPlan(KEPT, PRIVACY), LATER),
@@ -99,6 +112,7 @@ WORK: dict[str, Callable[[Shop], Any]] = {
     "replay": lambda shop: replay(
         shop.home, shop.ledger, replace(RULES, plan=TrackingPlan(MENDED, PRIVACY))
     ),
+    "person": erase_person,
     "purge": lambda shop: purge_restricted(shop.home, LATER + 9 * DAY, 7),
 }  # fmt: skip
 
@@ -155,10 +169,13 @@ def state(shop: Shop) -> dict[str, Any]:
     audits = {
         "expired_lines": "fingerprint, event, rows", "expired_rows": "event, received_date, source, rows",
         "expired_values": "event, received_date, properties", "expired_exempt_rows": "event, received_date, source, rows",
+        "consent": "*", "consent_runs": "*", "tombstones": "kind", "rewritten_files": "file", "lake_erasures": "rows",
         "discards": "fingerprint, rows, reason", "quarantine_erasures": "rows", "replays": "rows, accepted, suppressed",
         "ingested_files": counts, "quarantine_reasons": "*", "replaced_files": "*",
     }  # fmt: skip
     return {
+        "landed": {path.name: path.read_bytes() for path in shop.landing.iterdir()},
+        "requests": [path.name for path in shop.home.state.iterdir() if "open" in path.name],
         "accepted": shop.accepted(), "quarantined": shop.quarantined(), "exempt": exempt(shop),
         "restricted": restricted(shop), "incoming": [*shop.home.incoming.glob("*")],
         "staged": shop.query("SELECT * FROM ingest_commits WHERE state <> 'done'"),

@@ -494,4 +494,6 @@ def test_the_verbs_say_what_is_over_and_what_expired(shop: Shop, monkeypatch: py
     found = json.loads(CliRunner().invoke(app, ["quarantine", "list", "--json"], catch_exceptions=False).output)
     assert [(kind["status"], kind["rows"]) for kind in found] == [("expired", 1)]
     machine = json.loads(CliRunner().invoke(app, ["plan", "retention", "--json"], catch_exceptions=False).output)
-    assert [(part["store"], part["days"]) for part in machine] == [("accepted", 1)]
+    assert [(part["store"], part["days"], part["enforced"]) for part in machine] == [
+            ("landing", 1, False), ("accepted", 1, False),
+        ]  # fmt: skip

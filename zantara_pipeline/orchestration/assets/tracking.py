@@ -81,7 +81,8 @@ def ingest_landed_files(
     total = result.total
     refused = [Finding("unreadable_file", "critical", f"file/{name}", said) for name, said in result.refused.items()]
     purged = purge_restricted(pipeline.home, pipeline.as_of(context), pipeline.plan.privacy.unparsable_expiry_days)
-    expired = enforce(pipeline.home, pipeline.ledger, pipeline.plan, pipeline.as_of(context), began)
+    as_of, landing = pipeline.as_of(context), pipeline.landing
+    expired = enforce(pipeline.home, pipeline.ledger, pipeline.plan, as_of, began, landing)
     watched = findings(pipeline.home, pipeline.ledger, pipeline.plan, pipeline.as_of(context))
     raised, resolved = alert_ledger(pipeline).sync(
         [*refused, *watched], pipeline.as_of(context), ["unreadable_file", *KINDS]
@@ -100,7 +101,7 @@ def ingest_landed_files(
             "unparsable": total.unparsable, "late": total.late, "unparsable_files_expired": purged, "days_touched": len(result.touched_dates),
             "files_known_already": result.known, "files_refused": len(result.refused),
             "days_expired": expired.lake.days, "days_with_values_expired": expired.lake.days_with_values,
-            "days_over_their_retention_and_kept": expired.days_kept,
+            "landed_files_expired": expired.landed, "days_over_their_retention_and_kept": expired.days_kept,
         },
     )  # fmt: skip
     yield dg.MaterializeResult(

@@ -82,6 +82,17 @@ class LightFMWarp:
             setattr(model, f"{name}_", values)
         return model
 
+    def with_users(self, keep: NDArray[np.bool_]) -> Self:
+        """The same model without the learned vectors of some users (codes that are not kept); scores of the others stay."""
+        rows = self.user_row_[keep]
+        known = rows >= 0
+        fewer = type(self)(self.settings, self.weight_cap)
+        fewer.user_row_ = np.full(len(rows), -1, dtype=np.int32)
+        fewer.user_row_[known] = np.arange(int(known.sum()), dtype=np.int32)
+        fewer.user_vectors_, fewer.user_biases_ = self.user_vectors_[rows[known]], self.user_biases_[rows[known]]
+        fewer.item_vectors_, fewer.item_biases_ = self.item_vectors_, self.item_biases_
+        return fewer
+
     def _train(
         self,
         rows: NDArray[np.int64],
