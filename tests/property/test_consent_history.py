@@ -6,6 +6,7 @@ import json
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -121,9 +122,10 @@ def learnt(ear: Ear, commits: Sequence[Batches]) -> list[tuple[str, float, bool]
             numbers = [pa.array([0] * len(batch), pa.int32()), pa.array(range(len(batch)), pa.int64())]
             ear.judge.load(pa.table([*numbers, pa.array(texts, pa.string()), nothing], schema=BATCH_SCHEMA))
             observed.add(heard_in_batch(ear.judge.con, TIMED))
-        observed.settle(START + timedelta(minutes=LATEST))
-        with ear.ledger.transaction() as db:
-            observed.save(db)
+        with ThreadPoolExecutor(2) as pool:
+            observed.settle(START + timedelta(minutes=LATEST), pool)
+            with ear.ledger.transaction() as db:
+                observed.save(db)
         observed.close()
     with ear.ledger.read() as db:
         rows = db.execute("SELECT user_id, effective_from, status FROM consent WHERE purpose = ?", [PURPOSE]).fetchall()

@@ -182,11 +182,8 @@ def _ingest_group(
         for outcome in _outcomes(workers, map(unpacked, commit.aside), after=commit.batches):
             commit.add(outcome)
     with ThreadPoolExecutor(len(workers)) as pool:
-        explained = [pool.submit(worker.explain) for worker in workers]
-        commit.observed.settle(commit.latest_receipt())
-        for reasons in explained:
-            commit.reasons.update(reasons.result())
-    commit.finish()
+        commit.observed.settle(commit.latest_receipt(), pool)
+        commit.finish([pool.submit(worker.explain) for worker in workers])
     result.touched_dates |= commit.dates
     result.quarantined_dates |= commit.quarantined_dates
     for file, counts in zip(readable, commit.counts, strict=True):
@@ -248,10 +245,13 @@ def _outcomes(
         running: deque[Future[Outcome]] = deque()
         for part, lines in enumerate(batches, after or 0):
             alone = lines.nbytes >= BATCH_BYTES // 2 and len(lines.column(0).chunks) == 1
-            while len(running) == len(workers) or (alone and running):
+            while alone and running:
                 yield running.popleft().result()
+            outcome = running.popleft().result() if len(running) == len(workers) else None
             running.append(pool.submit(take, part, lines))
             del lines
+            if outcome:  # only now: a worker does not wait while what it brought is added up
+                yield outcome
             if alone:
                 yield running.popleft().result()
         while running:
@@ -313,14 +313,19 @@ class _Commit:
     def latest_receipt(self) -> datetime | None:
         return max((c.max_received_at for c in self.counts if c.max_received_at), default=None)
 
-    def finish(self) -> None:
-        """Record the files as ingested, what was heard with them, then move their Parquet in."""
+    def finish(self, explained: Sequence[Future[Counter[tuple[int, str, str, str]]]]) -> None:
+        """Record the files as ingested and what was heard with them, as it is found, then move their Parquet in.
+
+        explained : what the workers say of the lines that failed; their Parquet is there when they are done.
+        """
         now = utc_text(datetime.now(UTC))
         with self.ledger.transaction() as db:
             stage(db, self.commit_id)
             remember_keys(db, self.plan, self.rules.keyring)
             self.observed.save(db)
             db.executemany(f"INSERT INTO ingested_files VALUES ({', '.join('?' * 18)})", self._ledger_rows(now))
+            for reasons in explained:
+                self.reasons.update(reasons.result())
             db.executemany(
                 "INSERT OR REPLACE INTO quarantine_reasons VALUES (?, ?, ?, ?, ?)",
                 [

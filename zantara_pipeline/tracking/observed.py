@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from concurrent.futures import Executor, Future
 from datetime import datetime
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -32,6 +34,9 @@ from zantara_pipeline.tracking.packed_tables import packed, unpacked
 from zantara_pipeline.tracking.sql_checks import quote
 from zantara_pipeline.tracking.verdict import Rules
 
+SHARES = 2
+"""People are settled in so many shares, one beside another: what one says changes nothing of anybody else."""
+
 
 class ObservedConsent:
     """Collects over the batches of one commit: people in an engine of bounded memory, single words packed."""
@@ -41,8 +46,11 @@ class ObservedConsent:
         self.clock = microseconds(rules.judged_at)
         self.con = open_engine(None, home, threads=1, memory_limit="300MB")
         self._heard, self._words = False, list[pa.Buffer]()
+        self._shares: list[tuple[_Share, Future[None]]] = []
 
     def close(self) -> None:
+        for share, _ in self._shares:
+            share.con.close()
         self.con.close()
 
     def add(self, heard: Heard) -> None:
@@ -50,7 +58,7 @@ class ObservedConsent:
         self._words.append(_packed_words(heard.said))
         for name, table in (("people", heard.people), ("objections", heard.objections)):
             self.con.register("arrow_heard", table)
-            how = f"INSERT INTO {name}" if self._heard else f"CREATE TEMP TABLE {name} AS"
+            how = f"INSERT INTO {name}" if self._heard else f"CREATE TABLE {name} AS"
             self.con.execute(f"{how} FROM arrow_heard")
             self.con.unregister("arrow_heard")
         self._heard = True
@@ -60,26 +68,64 @@ class ObservedConsent:
         query = "SELECT DISTINCT kind, id, purpose FROM objections" if self._heard else _NO_OBJECTIONS
         return self.con.sql(query).to_arrow_table()
 
-    def settle(self, latest: datetime | None) -> None:
-        """Find what the batches change. latest : the latest receipt of an accepted line of the commit."""
+    def settle(self, latest: datetime | None, pool: Executor) -> None:
+        """Begin to find what the batches change; `save` waits for it.
+
+        latest : the latest receipt of an accepted line of the commit.
+        """
         if not self._heard:
             return
-        self.con.execute(_voices_sql(self.purposes))
+        now = self._now(latest)
+        for number in range(SHARES):
+            share = _Share(self.con.cursor(), self.ledger, self.purposes, number)
+            self._shares.append((share, pool.submit(share.settle, self._words, now, self.clock)))
+
+    def _now(self, latest: datetime | None) -> int:
+        """The latest receipt that anybody knows of: a run that is given no clock takes this one."""
+        with self.ledger.read() as db:
+            ((before,),) = db.execute("SELECT max(max_received_at) FROM ingested_files").fetchall()
+        known = [datetime.fromisoformat(before)] if before else []
+        known += [latest] if latest else []
+        return min([self.clock, max(map(microseconds, known))]) if known else self.clock
+
+    def save(self, db: sqlite3.Connection) -> None:
+        """Write changes and runs in the commit's own transaction, share by share, as they are settled."""
+        for share, settled in self._shares:
+            settled.result()
+            share.save(db)
+        if self._heard:
+            _write(
+                self.con,
+                db,
+                "SELECT DISTINCT kind, id, purpose FROM objections WHERE kind <> 'uid'",
+                "INSERT OR IGNORE INTO consent_objections (kind, id, purpose) VALUES (?, ?, ?)",
+            )
+
+
+class _Share:
+    """What the batches of a commit change for one share of the people."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, ledger: Ledger, purposes: Sequence[str], number: int) -> None:
+        self.con, self.ledger, self.purposes, self.number = con, ledger, purposes, number
+
+    def settle(self, words: Sequence[pa.Buffer], now: int, clock: int) -> None:
+        """now, clock : microseconds since 1970; nothing is said later than either."""
+        self.con.execute(_voices_sql(self.purposes, self.number))
         self._recall("runs", runs_of(self.ledger, self._users("voices")))
         self.con.execute(_GOING_ON_SQL)
         self.con.execute(_REST_SQL)
         self._recall("statements", statements_of(self.ledger, self._users("rest")))
         self.con.execute(_POINTS_SQL)
         self.con.execute(_BOTH_VOICES_SQL)
-        self._unpack_words()
-        self.con.execute(_stretches_sql(self.purposes, self._now(latest), self.clock))
+        self._unpack(words)
+        self.con.execute(_stretches_sql(self.purposes, now, clock))
         for query in (_KEPT_SQL, _NEW_RUNS_SQL, _CHANGES_SQL):
             self.con.execute(query)
 
-    def _unpack_words(self) -> None:
+    def _unpack(self, packed_words: Sequence[pa.Buffer]) -> None:
         """Temp table `said`: the words of those in `both_voices`."""
         users = self._users("both_voices").combine_chunks()
-        for number, words in enumerate(self._words):
+        for number, words in enumerate(packed_words):
             self.con.register("words", _words_of(words, users))
             how = "INSERT INTO said" if number else "CREATE OR REPLACE TEMP TABLE said AS"
             self.con.execute(f"{how} FROM words")
@@ -93,34 +139,22 @@ class ObservedConsent:
         self.con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS FROM recalled")
         self.con.unregister("recalled")
 
-    def _now(self, latest: datetime | None) -> int:
-        """The latest receipt that anybody knows of: a run that is given no clock takes this one."""
-        with self.ledger.read() as db:
-            ((before,),) = db.execute("SELECT max(max_received_at) FROM ingested_files").fetchall()
-        known = [datetime.fromisoformat(before)] if before else []
-        known += [latest] if latest else []
-        return min([self.clock, max(map(microseconds, known))]) if known else self.clock
-
     def save(self, db: sqlite3.Connection) -> None:
-        """Write changes and runs, once settled, in the commit's own transaction."""
-        if not self._heard:
-            return
-        self._write(
+        """Write changes and runs, once settled."""
+        _write(
+            self.con,
             db,
             f"SELECT user_id, purpose, CASE WHEN denied THEN 'denied' ELSE 'granted' END, {_TEXT} FROM changes",
             "INSERT OR IGNORE INTO consent (user_id, purpose, status, effective_from, origin) VALUES (?, ?, ?, ?, 'event')",
         )
-        self._write(
-            db,
-            "SELECT DISTINCT kind, id, purpose FROM objections WHERE kind <> 'uid'",
-            "INSERT OR IGNORE INTO consent_objections (kind, id, purpose) VALUES (?, ?, ?)",
-        )
-        self._write(
+        _write(
+            self.con,
             db,
             "SELECT DISTINCT user_id, purpose FROM runs SEMI JOIN rest USING (user_id, purpose)",
             "DELETE FROM consent_runs WHERE user_id = ? AND purpose = ?",
         )
-        self._write(
+        _write(
+            self.con,
             db,
             "FROM (FROM new_runs UNION ALL BY NAME FROM going_on) "
             "SELECT user_id, purpose, CASE WHEN denied THEN 'denied' ELSE 'granted' END, since, until, hidden::INTEGER, slack",
@@ -128,11 +162,12 @@ class ObservedConsent:
             "VALUES (?, ?, ?, ?, ?, ?, ?)",
         )
 
-    def _write(self, db: sqlite3.Connection, query: str, insert: str) -> None:
-        cursor = self.con.execute(f"{query} ORDER BY ALL")
-        rows: list[tuple[Any, ...]]
-        while rows := cursor.fetchmany(50_000):
-            db.executemany(insert, rows)
+
+def _write(con: duckdb.DuckDBPyConnection, db: sqlite3.Connection, query: str, insert: str) -> None:
+    cursor = con.execute(f"{query} ORDER BY ALL")
+    rows: list[tuple[Any, ...]]
+    while rows := cursor.fetchmany(50_000):
+        db.executemany(insert, rows)
 
 
 def _packed_words(said: pa.Table) -> pa.Buffer:
@@ -151,12 +186,12 @@ def _words_of(words: pa.Buffer, users: pa.Array) -> pa.Table:
     return said.set_column(0, "user_id", said.column("user_id").cast(pa.string())).set_column(2, "until", until)
 
 
-def _voices_sql(purposes: Sequence[str]) -> str:
-    """One row a person and purpose: what was said of it in the whole commit, in short."""
+def _voices_sql(purposes: Sequence[str], share: int) -> str:
+    """One row a person of the share and purpose: what was said of it in the whole commit, in short."""
     voices = " UNION ALL ".join(
         f"SELECT user_id, {quote(p)} AS purpose, bool_or(yes_{p}) AS yes, bool_or(no_{p}) AS no, bool_or(timeless) AS timeless, "
         f"min(first_{p}) AS first, max(last_{p}) AS last, sum(lines_{p}) AS lines, max(slack_{p}) AS slack "
-        f"FROM people GROUP BY user_id HAVING bool_or(yes_{p} OR no_{p})"
+        f"FROM people WHERE hash(user_id) % {SHARES} = {share} GROUP BY user_id HAVING bool_or(yes_{p} OR no_{p})"
         for p in purposes
     )
     return f"CREATE OR REPLACE TEMP TABLE voices AS {voices}"

@@ -222,9 +222,11 @@ def _batch(block: memoryview, file_no: int, first: int) -> tuple[pa.RecordBatch,
     octets = np.frombuffer(block, dtype=np.uint8)
     offsets, beyond = _line_ends(octets)
     count = len(offsets) - 1
-    text, renderings = _text(octets, offsets, np.flatnonzero(beyond))
     numbers = np.arange(first, first + count, dtype=np.int64)
-    columns = [pa.array(np.full(count, file_no, dtype=np.int32)), pa.array(numbers), text, renderings]
+    if (filled := _filled_lines(octets, offsets)) is not None:
+        offsets, beyond, numbers = np.append(offsets[:-1][filled], offsets[-1]), beyond[filled], numbers[filled]
+    text, renderings = _text(octets, offsets, np.flatnonzero(beyond))
+    columns = [pa.array(np.full(len(numbers), file_no, dtype=np.int32)), pa.array(numbers), text, renderings]
     batch = pa.RecordBatch.from_arrays(columns, schema=BATCH_SCHEMA)
     return _without_blank(batch, np.diff(offsets)), count
 
@@ -234,6 +236,21 @@ def _line_ends(octets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     from zantara_pipeline.tracking.scan import line_ends  # numba, which those who only look for files do not need
 
     return line_ends(octets)
+
+
+def _filled_lines(octets: np.ndarray, offsets: np.ndarray) -> np.ndarray | None:
+    """Which lines are not empty, if any is; an empty one is then the end of the line before it.
+
+    To leave it out of the text would copy the block. (A first line stays: there is none before it.)
+    """
+    lengths = np.diff(offsets)
+    empty = np.flatnonzero(lengths <= len(b"\r\n"))
+    empty = empty[(empty > 0) & ((lengths[empty] == 1) | (octets[offsets[empty]] == ord("\r")))]
+    if not len(empty):
+        return None
+    filled = np.ones(len(lengths), dtype=bool)
+    filled[empty] = False
+    return filled
 
 
 def _text(octets: np.ndarray, offsets: np.ndarray, suspects: np.ndarray) -> tuple[pa.StringArray, pa.StringArray]:
