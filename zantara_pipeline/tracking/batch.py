@@ -114,14 +114,15 @@ class BatchWorker:
         aside = self._judged(lines, others_follow and bool(self.plan.privacy.exemptions))
         self.failures.hold()
         self._write_accepted()
-        if self._any("parsed WHERE stage = 'unparsable'"):
+        counts = list(batch_counts(self.con))
+        if any(of_file.unparsable for _, of_file, _ in counts):
             query = _LINES_SQL.format(which="stage = 'unparsable'")
             self._copy(f"SELECT * EXCLUDE (event) FROM ({query})", self.folder / "unparsable" / "x", None)
-        if self._any("parsed WHERE stage = 'suppressed' AND consent_unreadable"):
+        if any(of_file.consent_unreadable for _, of_file, _ in counts):
             self._write_unreadable(_LINES_SQL.format(which="stage = 'suppressed' AND consent_unreadable"))
         dates = self._dates()
         outcome = Outcome(
-            counts=list(batch_counts(self.con)),
+            counts=counts,
             dates=dates["accepted"],
             quarantined_dates=dates["quarantined"],
             reasons=Counter(),
