@@ -60,7 +60,9 @@ class PlainLines:
         self._texts = ["event_id", "event", *ENVELOPE_STRINGS, *CONTEXT_KEYS]
         self._ids = [self._texts.index(name) for name in ("event_id", *ENVELOPE_STRINGS)]
         self._texts += [value_column(name, kind) for name, kind in self._values if kind == "string"]
+        self._kept_texts = np.array([k for k, name in enumerate(self._texts) if name != "event"])
         self._whole = list(self._whole_columns())
+        self._consents = {f"event_consent_{purpose}": f"says_{purpose}" for purpose in plan.purposes}
         self._moments = [
             [column for column, *_ in self._whole].index(name) for name in ("stated_received_at", "occurred_at")
         ]
@@ -180,19 +182,44 @@ class PlainLines:
         """The chosen rows of a block in the order of `schema`, numbered from `first`."""
         made: dict[str, pa.Array] = {name: block.column(name).take(pa.array(rows)) for name in ("file_no", "line_no")}
         made["plain_no"] = pa.array(np.arange(first, first + len(rows), dtype=np.int32))
-        for k, name in enumerate(self._texts):
-            if name != "event":
-                made[name] = _strings(octets, rows, c.start[k], c.length[k])
         made["event"] = pa.DictionaryArray.from_arrays(pa.array(c.event[rows]), pa.array(self._events, pa.string()))
-        for k, (column, kind, _) in enumerate(self._whole):
-            made[column] = _FROM_WHOLE[kind](c.values[k][rows], c.there[k][rows])
-        for purpose in self.plan.purposes:
-            said = made[f"event_consent_{purpose}"]
-            made[f"says_{purpose}"], made[f"event_consent_{purpose}"] = said.is_valid(), said.fill_null(False)
         made["asked_else"] = pa.array(self._shapes.types[c.shape[rows], -1] > 0)
-        for k, name in enumerate(self._numbers):
-            made[value_column(name, "number")] = pa.array(c.numbers[k][rows], mask=~c.has_number[k][rows])
+        made |= self._strings(octets, rows, c) | self._whole_values(rows, c) | self._number_values(rows, c)
         return pa.RecordBatch.from_arrays([made[name] for name in self.schema.names], schema=self.schema)
+
+    def _strings(self, octets: np.ndarray, rows: np.ndarray, c: scan.Columns) -> dict[str, pa.Array]:
+        offsets, there, nulls, places, texts = scan.texts_of(octets, rows, self._kept_texts, c.start, c.length)
+        buffer, made = pa.py_buffer(texts), {}
+        for k, column in enumerate(self._kept_texts.tolist()):
+            begin, end = places[k].tolist()
+            texts_of_column = buffer.slice(begin, end - begin)
+            made[self._texts[column]] = _array(
+                pa.string(), len(rows), there[k], int(nulls[k]), offsets[k], texts_of_column
+            )
+        return made
+
+    def _whole_values(self, rows: np.ndarray, c: scan.Columns) -> dict[str, pa.Array]:
+        """Times, whole numbers, money, yes and no. Of a consent, whether it was said is a column of its own."""
+        values, there, true, nulls = scan.numbers_of(rows, c.values, c.there)
+        made = {}
+        for k, (column, kind, _) in enumerate(self._whole):
+            if (says := self._consents.get(column)) is not None:
+                made[says] = _array(pa.bool_(), len(rows), there[k], 0, there[k])
+                made[column] = _array(pa.bool_(), len(rows), there[k], 0, true[k])
+            elif kind == scan.TO_MONEY:
+                made[column] = _array(_ARROW_TYPES["money"], len(rows), there[k], int(nulls[k]), _halves(values[k]))
+            else:
+                data = true[k] if kind == scan.TO_BOOLEAN else values[k]
+                made[column] = _array(self.schema.field(column).type, len(rows), there[k], int(nulls[k]), data)
+        return made
+
+    def _number_values(self, rows: np.ndarray, c: scan.Columns) -> dict[str, pa.Array]:
+        """Doubles, which are moved as the 64 bits that they are."""
+        values, there, _, nulls = scan.numbers_of(rows, c.numbers.view(np.int64), c.has_number)
+        return {
+            value_column(name, "number"): _array(pa.float64(), len(rows), there[k], int(nulls[k]), values[k])
+            for k, name in enumerate(self._numbers)
+        }
 
 
 def _path_of_text(column: str) -> str:
@@ -201,39 +228,14 @@ def _path_of_text(column: str) -> str:
     return f"$.{column}" if column in ENVELOPE else f"$.properties.{column.removeprefix('p_').removesuffix('_string')}"
 
 
-def _bits(there: np.ndarray) -> tuple[pa.Buffer | None, int]:
-    """Arrow's validity bitmap, and the count of nulls."""
-    nulls = len(there) - int(there.sum())
-    return (pa.py_buffer(np.packbits(there, bitorder="little")) if nulls else None), nulls
+def _array(kind: pa.DataType, rows: int, there: np.ndarray, nulls: int, *data: np.ndarray | pa.Buffer) -> pa.Array:
+    """An array from its buffers; there: the bitmap of what is no null."""
+    if nulls and nulls == rows:
+        return pa.nulls(rows, kind)
+    bitmap = pa.py_buffer(there) if nulls else None
+    return pa.Array.from_buffers(kind, rows, [bitmap, *map(pa.py_buffer, data)], nulls)
 
 
-def _strings(octets: np.ndarray, rows: np.ndarray, start: np.ndarray, length: np.ndarray) -> pa.Array:
-    there, nulls = _bits(length[rows] >= 0)
-    if nulls == len(rows):
-        return pa.nulls(len(rows), pa.string())
-    offsets, texts = scan.texts_of(octets, rows, start, length)
-    return pa.StringArray.from_buffers(len(rows), pa.py_buffer(offsets), pa.py_buffer(texts), there, nulls)
-
-
-def _decimals(scaled: np.ndarray, there: np.ndarray) -> pa.Array:
+def _halves(scaled: np.ndarray) -> np.ndarray:
     """Ten-thousandths as DECIMAL(18, 4): 128 bits a value, low half first."""
-    halves = np.stack((scaled, scaled >> 63), axis=1)
-    bitmap, nulls = _bits(there)
-    return pa.Array.from_buffers(_ARROW_TYPES["money"], len(scaled), [bitmap, pa.py_buffer(halves)], nulls)
-
-
-def _moments(values: np.ndarray, there: np.ndarray) -> pa.Array:
-    return pa.array(values, mask=~there).cast(_MOMENT)
-
-
-def _integers(values: np.ndarray, there: np.ndarray) -> pa.Array:
-    return pa.array(values, mask=~there)
-
-
-def _booleans(values: np.ndarray, there: np.ndarray) -> pa.Array:
-    return pa.array(values != 0, mask=~there)
-
-
-_FROM_WHOLE = {
-    scan.TO_TIME: _moments, scan.TO_INTEGER: _integers, scan.TO_MONEY: _decimals, scan.TO_BOOLEAN: _booleans,
-}  # fmt: skip
+    return np.stack((scaled, scaled >> 63), axis=1)

@@ -749,23 +749,86 @@ def read_lines(octets, offsets, usable, event_path, names, targets, shapes, colu
         shape[line] = _shape_number(shape_types, shape_hashes, shape_slots, shape_count, types)
 
 
+_ALIGNMENT = 64  # octets: where Arrow likes its buffers to begin
+
+
+@compiled
+def _bit(bitmap, column, k):  # type: ignore[no-untyped-def]
+    bitmap[column, k >> 3] |= np.uint8(1 << (k & 7))
+
+
 @_kept
-def texts_of(octets, rows, start, length):  # type: ignore[no-untyped-def]
-    """Texts of one column for some lines, back to back, with their offsets (nulls are empty)."""
-    offsets = np.empty(rows.shape[0] + 1, dtype=np.int32)
-    total = 0
+def texts_of(octets, rows, columns, start, length):  # type: ignore[no-untyped-def]
+    """Texts of some columns for some lines, as Arrow keeps them; nulls are empty. First index of all but `texts`: the column.
+
+    Returns offsets (int32, rows + 1, from the column's own begin), bitmaps of what is there, counts of nulls, where each
+    column's texts begin and end in `texts` (columns, 2), and `texts`.
+    """
+    count = rows.shape[0]
+    offsets = np.empty((columns.shape[0], count + 1), dtype=np.int32)
+    there = np.zeros((columns.shape[0], _bitmap_size(count)), dtype=np.uint8)
+    nulls = np.zeros(columns.shape[0], dtype=np.int64)
+    places = np.zeros((columns.shape[0], 2), dtype=np.int64)
+    begin = 0
+    for c in range(columns.shape[0]):
+        column, total = columns[c], 0
+        for k in range(count):
+            offsets[c, k] = total
+            if length[column, rows[k]] >= 0:
+                total += length[column, rows[k]]
+                _bit(there, c, k)
+            else:
+                nulls[c] += 1
+        offsets[c, count] = total
+        places[c, 0], places[c, 1] = begin, begin + total
+        begin = (begin + total + _ALIGNMENT - 1) // _ALIGNMENT * _ALIGNMENT
+    texts = np.empty(begin + 8, dtype=np.uint8)
+    for c in range(columns.shape[0]):
+        if nulls[c] < count:
+            _copy_texts(octets, rows, columns[c], start, c, offsets, texts, places[c, 0])
+    return offsets, there, nulls, places, texts
+
+
+@compiled
+def _copy_texts(octets, rows, column, start, c, offsets, texts, begin):  # type: ignore[no-untyped-def]
+    """One column's texts, eight octets at a time: what is written too much is written over by the next text."""
     for k in range(rows.shape[0]):
-        offsets[k] = total
-        total += max(length[rows[k]], 0)
-    offsets[rows.shape[0]] = total
-    texts = np.empty(total + 8, dtype=np.uint8)
-    for k in range(rows.shape[0]):
-        first, at = np.int64(start[rows[k]]), np.int64(offsets[k])
-        left = np.int64(offsets[k + 1]) - at
-        if first + left + 8 <= octets.shape[0]:  # what is written too much is written over by the next text
+        first, at = np.int64(start[column, rows[k]]), begin + np.int64(offsets[c, k])
+        left = np.int64(offsets[c, k + 1]) - np.int64(offsets[c, k])
+        if first + left + 8 <= octets.shape[0]:
             for j in range(0, left, 8):
                 _put_eight(texts, at + j, _eight(octets, first + j))
         else:
             for j in range(left):
                 texts[at + j] = octets[first + j]
-    return offsets, texts[:total]
+
+
+@_kept
+def numbers_of(rows, values, there):  # type: ignore[no-untyped-def]
+    """Whole numbers of all columns for some lines; first index the column.
+
+    Returns values (zero where none is), bitmaps of what is there and of what is there and not zero, and counts of nulls.
+    """
+    count = rows.shape[0]
+    taken = np.empty((values.shape[0], count), dtype=np.int64)
+    known = np.zeros((values.shape[0], _bitmap_size(count)), dtype=np.uint8)
+    true = np.zeros((values.shape[0], _bitmap_size(count)), dtype=np.uint8)
+    nulls = np.zeros(values.shape[0], dtype=np.int64)
+    for c in range(values.shape[0]):
+        for k in range(count):
+            if there[c, rows[k]]:
+                value = values[c, rows[k]]
+                taken[c, k] = value
+                _bit(known, c, k)
+                if value != 0:
+                    _bit(true, c, k)
+            else:
+                taken[c, k] = 0
+                nulls[c] += 1
+    return taken, known, true, nulls
+
+
+@compiled
+def _bitmap_size(count):  # type: ignore[no-untyped-def]
+    """Octets of a bitmap of so many bits, whose next begins where Arrow likes it."""
+    return (count + 8 * _ALIGNMENT - 1) // (8 * _ALIGNMENT) * _ALIGNMENT
