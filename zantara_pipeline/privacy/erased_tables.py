@@ -116,9 +116,12 @@ def _membership(db: sqlite3.Connection, people: People, now: str) -> None:
                 "UPDATE membership SET entity_id = ? WHERE segment = ? AND entity_type = ? AND entity_id = ?",
                 [nobody, segment, kind, entity],
             )
-            db.execute("DELETE FROM membership_open WHERE segment = ? AND entity_id = ?", [segment, entity])
             if is_open:
                 db.execute(_CLOSE_SQL, {"segment": segment, "kind": kind, "entity": nobody, "now": now})
+
+
+def _open_memberships(db: sqlite3.Connection, people: People, now: str) -> None:
+    db.executemany("DELETE FROM membership_open WHERE entity_id = ?", [(entity,) for entity in sorted(people.ids)])
 
 
 _MEMBERSHIPS_SQL = """
@@ -137,7 +140,7 @@ LEDGER_TABLES: dict[str, Rule | str] = {
     "consent_runs": _by_user("consent_runs"),
     "consent_objections": _objections,
     "membership": _membership,
-    "membership_open": "rows go with those of membership",
+    "membership_open": _open_memberships,
     **dict.fromkeys(
         (
             "schema_version", "ingested_files", "rewritten_files", "quarantine_reasons", "ingest_commits", "replaced_files",
