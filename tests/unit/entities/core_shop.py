@@ -230,6 +230,7 @@ def _listening(statements: list[Statement]) -> Iterator[None]:
 
 
 def _dbt(folder: Path, models: list[str], verb: str = "run", project: Path = PROJECT) -> None:
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
     from dbt.cli.main import dbtRunner
 
     environment = {"ZANTARA_WAREHOUSE": str(folder / "warehouse.duckdb"), "ZANTARA_SCRATCH": str(folder / "scratch"),
@@ -238,6 +239,7 @@ def _dbt(folder: Path, models: list[str], verb: str = "run", project: Path = PRO
               "--log-path", str(folder / "logs"), "--log-level", "none"]  # fmt: skip
     with mock.patch.dict(os.environ, environment), contextlib.redirect_stdout(io.StringIO()):
         done = dbtRunner().invoke([verb, "--select", *models, *places])
+        DuckDBConnectionManager.close_all_connections()  # as the end of its process does: it holds the file until then
     problems = [
         f"{one.node.name}: {one.message}" for one in getattr(done.result, "results", []) if one.status != "success"
     ]
