@@ -199,6 +199,11 @@ def column_descriptions(manifest: Path) -> dict[tuple[str, str], dict[str, str]]
     }
 
 
+# What a build prints is in the run's log. The same once more in a file, with every statement, is 3 MB and a tenth of its CPU;
+# the manifest is there already, and rewriting it in place could leave half of it behind a kill.
+_SAY_LESS = ["--log-level-file", "none", "--no-write-json"]
+
+
 class Dbt(DbtCliResource):
     """dagster-dbt's resource without what nothing here asks for: before every build it would start dbt twice more, once for
     its version and once in this process, for row counts and columns read through an adapter (2.4 CPU seconds)."""
@@ -216,7 +221,7 @@ def dbt_resource(pipeline: Pipeline) -> Dbt:
         project_dir=str(pipeline.dbt_project),
         profiles_dir=str(pipeline.dbt_project),
         dbt_executable=str(Path(sys.executable).parent / "zantara-dbt"),
-        global_config_flags=[PARSED, str(pipeline.parsed)],
+        global_config_flags=[PARSED, str(pipeline.parsed), *_SAY_LESS],
     )
 
 
