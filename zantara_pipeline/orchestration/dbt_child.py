@@ -18,12 +18,6 @@ def main() -> None:
     from zantara_pipeline.storage.home import die_with_parent
 
     die_with_parent()
-    if sys.argv[1:] == ["--version"]:
-        # dagster-dbt asks before every build; dbt takes 4 CPU seconds to say it.
-        from importlib.metadata import version
-
-        print(f"Core:\n  - installed: {version('dbt-core')}")
-        return
     from dbt.cli.main import cli, dbtRunner
 
     if sys.argv[1:2] != [PARSED]:
