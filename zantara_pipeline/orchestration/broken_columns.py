@@ -41,7 +41,8 @@ def naming_columns(
     for check in failed:
         broken = _broken(check, compiled, warehouse)
         said.append(f"{_name(check)} ({'; '.join(broken)})" if broken else _name(check))
-        yield check._replace(metadata={**(check.metadata or {}), **({"broken": broken} if broken else {})})
+        told = {"broken": dg.MetadataValue.json(broken)} if broken else {}
+        yield check._replace(metadata={**check.metadata, **told})
     if error is not None:
         begins = f"checks that do not hold: {', '.join(said)}. " if said else ""
         raise DagsterDbtCliRuntimeError(description=begins + str(error.description)) from error.__cause__

@@ -204,7 +204,7 @@ def column_descriptions(manifest: Path) -> dict[tuple[str, str], dict[str, str]]
 _SAY_LESS = ["--log-level-file", "none", "--no-write-json"]
 
 
-class Dbt(DbtCliResource):
+class Dbt(DbtCliResource):  # type: ignore[misc]
     """dagster-dbt's resource without what nothing here asks for: before every build it would start dbt twice more, once for
     its version and once in this process, for row counts and columns read through an adapter (2.4 CPU seconds)."""
 

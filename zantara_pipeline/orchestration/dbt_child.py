@@ -32,7 +32,7 @@ def _manifest(parsed: Path) -> Any:
     from dbt.contracts.graph.manifest import Manifest
     from dbt.parser.manifest import extended_mashumuro_decoder
 
-    manifest = Manifest.from_msgpack(parsed.read_bytes(), decoder=extended_mashumuro_decoder)
+    manifest: Any = Manifest.from_msgpack(parsed.read_bytes(), decoder=extended_mashumuro_decoder)
     # what is not kept and macros ask for (`graph`); dbt makes it after every parse
     manifest.build_parent_and_child_maps()
     manifest.build_flat_graph()
