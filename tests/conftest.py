@@ -29,6 +29,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-asset-specs", action="store_true", help="write tests/integration/asset_specs.json anew")
 
 
+# What takes longest and builds homes that others wait for begins first, on different workers: the default shop, which
+# shares nothing, beside the three steps. The rest is short enough to fill the ends.
+_FIRST = ("test_planted_truth.py", "test_killed_runs.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: _FIRST.index(item.path.name) if item.path.name in _FIRST else len(_FIRST))
+
+
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
     """`shared(name, build)`: a folder built by the first who asks; the others wait for it."""

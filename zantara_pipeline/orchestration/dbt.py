@@ -234,6 +234,9 @@ def build_dbt_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
     def dbt_models(
         context: dg.AssetExecutionContext, dbt: DbtCliResource, pipeline: dg.ResourceParam[Pipeline]
     ) -> Iterator[Any]:
+        ensure_manifest(
+            pipeline
+        )  # models may have changed since this process loaded the graph, and dbt does not look itself
         build = fingerprint(pipeline.plan, model_files(pipeline))
         with pipeline.warehouse() as con:
             prepared = prepare(

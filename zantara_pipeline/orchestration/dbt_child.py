@@ -7,6 +7,7 @@ it is this project). Left to itself dbt compares every file with what it kept, a
 seconds) in a home that is new or was copied, because the path of the warehouse is part of the comparison.
 """
 
+import gc
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,17 @@ def main() -> None:
     from zantara_pipeline.storage.home import die_with_parent
 
     die_with_parent()
+    gc.set_threshold(50_000, 20, 100)  # as in zantara_pipeline.cli
     from dbt.cli.main import cli, dbtRunner
+    from dbt_common.exceptions import DbtBaseException
 
     if sys.argv[1:2] != [PARSED]:
         cli()
         return
     done = dbtRunner(manifest=_manifest(Path(sys.argv[2]))).invoke(sys.argv[3:])
-    # dbt has said what went wrong; the codes are those of its command
+    if done.exception is not None and not isinstance(done.exception, DbtBaseException):  # its own dbt has said already
+        print(repr(done.exception), file=sys.stderr)
+    # the codes are those of its command
     sys.exit(0 if done.success else 2 if done.exception else 1)
 
 
