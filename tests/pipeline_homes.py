@@ -156,6 +156,12 @@ def copy_home(source: Path, target: Path) -> Path:
     return target
 
 
+def with_project(home: Path, parsed: Path) -> Path:
+    """Give a new home the dbt project as it was parsed elsewhere (the fixture `parsed`)."""
+    shutil.copytree(parsed, home / "data" / "dbt" / "target", dirs_exist_ok=True)
+    return home
+
+
 def land(home: Path, shop: Path, names: Collection[str] | None = None) -> None:
     """Put a simulated shop's catalogue, consent ledger and event files (all, or those named) into the landing folder."""
     landing = home / "data" / "landing"

@@ -222,10 +222,10 @@ def test_two_runs_that_start_at_once(home: Path, small_home: Path, alerting: dic
 
 @pytest.mark.e2e
 def test_files_that_are_no_events_among_good_ones(
-    small_shop: Path, small_home: Path, alerting: dict[str, str], tmp_path: Path
+    small_shop: Path, small_home: Path, alerting: dict[str, str], new_home: Path
 ) -> None:
     """An empty file, an image and a CSV are taken, counted and said; a truncated .gz is refused until it is whole."""
-    home = tmp_path / "home"
+    home = new_home
     land(home, small_shop)
     events = home / "data" / "landing" / "events"
     (events / "a_empty.jsonl").touch()
@@ -273,9 +273,9 @@ def test_files_that_are_no_events_among_good_ones(
 
 
 @pytest.mark.e2e
-def test_nothing_but_files_that_are_no_events(tmp_path: Path) -> None:
+def test_nothing_but_files_that_are_no_events(new_home: Path) -> None:
     """Nothing was usable: the run says so last and ends like any other bad input; the next, good one works."""
-    home = tmp_path / "home"
+    home = new_home
     events = home / "data" / "landing" / "events"
     events.mkdir(parents=True)
     (events / "items.csv").write_text("product_id,title\np-1,Radio\n")

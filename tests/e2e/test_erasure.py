@@ -18,7 +18,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pytest
-from pipeline_homes import assert_same_tables, copy_home, published, reading, warehouse, zantara
+from pipeline_homes import assert_same_tables, copy_home, published, reading, warehouse, with_project, zantara
 
 from zantara_pipeline.orchestration.erasure import hands
 from zantara_pipeline.privacy import erasure
@@ -99,8 +99,10 @@ def killed_before_it_began(home: Path, user: str) -> None:
     erasure._Request.new(erasure.look(place, ledger, work, [user]), work).save(place)
 
 
-def test_fifty_people_leave_nothing_behind(tmp_path: Path, small_home: Path, alerting: dict[str, str]) -> None:
-    home, other = copy_home(small_home, tmp_path / "home"), tmp_path / "other"
+def test_fifty_people_leave_nothing_behind(
+    tmp_path: Path, small_home: Path, parsed: Path, alerting: dict[str, str]
+) -> None:
+    home, other = copy_home(small_home, tmp_path / "home"), with_project(tmp_path / "other", parsed)
     with reading(warehouse(home)) as con:  # the clock of both runs: the latest event may be of somebody who is erased
         [(as_of,)] = con.execute("SELECT as_of FROM state.run_clock").fetchall()
     env = alerting | {"ZANTARA_AS_OF": as_of.isoformat()}

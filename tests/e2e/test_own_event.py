@@ -14,8 +14,8 @@ from zantara_pipeline.contracts_io import PACKAGED
 pytestmark = pytest.mark.e2e
 
 
-def test_an_event_of_an_overlay_is_kept_and_the_run_is_green(tmp_path: Path) -> None:
-    home, contracts = tmp_path / "home", tmp_path / "contracts" / "tracking_plan"
+def test_an_event_of_an_overlay_is_kept_and_the_run_is_green(tmp_path: Path, new_home: Path) -> None:
+    home, contracts = new_home, tmp_path / "contracts" / "tracking_plan"
     contracts.mkdir(parents=True)
     declared = yaml.safe_load((PACKAGED / "tracking_plan" / "rating.yaml").read_text()) | {"event": "wishlist_added"}
     (contracts / "wishlist_added.yaml").write_text(yaml.safe_dump(declared))

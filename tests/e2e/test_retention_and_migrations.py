@@ -51,8 +51,8 @@ def rows(path: Path, sql: str) -> list[tuple[Any, ...]]:
         return con.execute(sql).fetchall()
 
 
-def test_a_type_changes_with_a_migration_and_not_without(tmp_path: Path) -> None:
-    home = tmp_path / "home"
+def test_a_type_changes_with_a_migration_and_not_without(tmp_path: Path, new_home: Path) -> None:
+    home = new_home
     shelf = {"description": "Shelf."}
     first = contracts(tmp_path, product_view={"properties": {"shelf": shelf | {"type": "string"}}})
     land(
@@ -77,9 +77,9 @@ def test_a_type_changes_with_a_migration_and_not_without(tmp_path: Path) -> None
     assert rows(published(home), "SELECT count(*) FROM core.users") == [(3,)]
 
 
-def test_days_that_are_over_vanish_from_every_table(tmp_path: Path) -> None:
+def test_days_that_are_over_vanish_from_every_table(tmp_path: Path, new_home: Path) -> None:
     """With copies: an event whose first copy goes is there once, from its next copy, as in a warehouse made anew."""
-    home = tmp_path / "home"
+    home = new_home
     counting = contracts(tmp_path, product_view={"retention_days": 20}, purchase={"retention_days": 90})
     lines = [at(day, "product_view", f"u{day}", {"product_id": "p", "brand": "Acme"}) for day in (0, 1, 10, 25)]
     lines += [

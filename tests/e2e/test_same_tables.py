@@ -94,7 +94,7 @@ def test_a_day_without_files_changes_nothing(three_steps: Path, tmp_path: Path, 
 
 
 def test_broken_mended_and_replayed_equals_never_broken(
-    small_home: Path, small_shop: Path, tmp_path: Path, alerting: dict[str, str]
+    small_home: Path, small_shop: Path, new_home: Path, tmp_path: Path, alerting: dict[str, str]
 ) -> None:
     """A plan that refuses carts and timings; the run goes on without them; the plan is mended, replayed, run again."""
     overlay = tmp_path / "contracts" / "tracking_plan"
@@ -103,7 +103,7 @@ def test_broken_mended_and_replayed_equals_never_broken(
         entry = yaml.safe_load((PACKAGED / "tracking_plan" / f"{event}.yaml").read_text())
         entry["properties"][name] |= change
         (overlay / f"{event}.yaml").write_text(yaml.safe_dump(entry, sort_keys=False))
-    home = tmp_path / "home"
+    home = new_home
     land(home, small_shop)
     zantara(home, "run", env=alerting | {"ZANTARA_CONTRACTS": str(overlay.parent)})
     replayed = json.loads(zantara(home, "quarantine", "replay", "--json", env=alerting).out)

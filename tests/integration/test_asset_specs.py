@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from pipeline_homes import with_project
 
 from zantara_pipeline.definitions import build_definitions
 from zantara_pipeline.settings import Settings
@@ -21,8 +22,8 @@ WRITES_NO_WAREHOUSE = {"privacy/consent_ledger", "lake/items", "lake/accepted", 
 
 
 @pytest.fixture(scope="module")
-def definitions(tmp_path_factory: pytest.TempPathFactory) -> dg.Definitions:
-    return build_definitions(Settings(home=tmp_path_factory.mktemp("specs")))
+def definitions(tmp_path_factory: pytest.TempPathFactory, parsed: Path) -> dg.Definitions:
+    return build_definitions(Settings(home=with_project(tmp_path_factory.mktemp("specs"), parsed)))
 
 
 @pytest.fixture(scope="module")

@@ -25,12 +25,9 @@ LONG_AGO = "2026-01-10"
 DAYS = ("2026-03-01", "2026-03-02", "2026-03-05")
 
 
-@pytest.fixture(scope="module")
-def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One parse of the dbt project (5 s) serves every home of this module."""
-    place = tmp_path_factory.mktemp("manifest")
-    build_definitions(Settings(home=place))
-    return Home(place).dbt / "target"
+@pytest.fixture
+def manifest(parsed: Path) -> Path:
+    return parsed
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from pipeline_homes import with_project
 
 from zantara_pipeline.alerts import AlertLedger, Finding
 from zantara_pipeline.definitions import build_definitions
@@ -33,19 +34,9 @@ def home(settings: Settings) -> Home:
 
 
 @pytest.fixture
-def repository(settings: Settings, home: Home, shared_manifest: Path) -> dg.RepositoryDefinition:
-    # parsing the dbt project takes 5 s; one parse serves every home of this module
-    import shutil
-
-    shutil.copytree(shared_manifest, home.dbt / "target", dirs_exist_ok=True)
+def repository(settings: Settings, home: Home, parsed: Path) -> dg.RepositoryDefinition:
+    with_project(home.root, parsed)
     return build_definitions(settings).get_repository_def()
-
-
-@pytest.fixture(scope="module")
-def shared_manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("manifest")
-    build_definitions(Settings(home=place))
-    return Home(place).dbt / "target"
 
 
 def land_file(home: Home, name: str = "a.jsonl", *, age_s: float = 3600, text: str = "not json\n") -> Path:

@@ -6,12 +6,16 @@ Does not belong here: any rule of a domain.
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import cast
 
 
 def main() -> None:
     """Entry point: input errors become one line a fault on stderr and exit code 2, never a traceback."""
+    # a command makes a million objects that live as long as it does (modules, the graph) and hardly any circles: looking for
+    # them after every 700 was 8 % of a run's CPU
+    gc.set_threshold(50_000, 20, 100)
     import typer
 
     from zantara_pipeline.cli.app import app

@@ -6,6 +6,7 @@ Belongs here: storage, pools, retries, telemetry of Dagster. Does not belong her
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.instance import InstanceRef
 
 from zantara_pipeline.storage.home import Home
 
@@ -44,5 +45,11 @@ def render_instance(home: Home) -> Path:
 
 
 def open_instance(home: Home) -> dg.DagsterInstance:
-    """The persistent instance, so that a run started in a shell is seen in the UI."""
-    return dg.DagsterInstance.from_config(str(render_instance(home)))
+    """The persistent instance, so that a run started in a shell is seen in the UI; for one run in this process."""
+    folder = str(render_instance(home))
+    event_log = {
+        "module": "zantara_pipeline.orchestration.event_log",
+        "class": "KeptEventLog",
+        "config": {"base_dir": str(home.dagster / "history" / "runs")},
+    }
+    return dg.DagsterInstance.from_ref(InstanceRef.from_dir(folder, overrides={"event_log_storage": event_log}))

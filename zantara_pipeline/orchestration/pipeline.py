@@ -80,6 +80,11 @@ class Pipeline:
     def manifest(self) -> Path:
         return self.home.dbt / "target" / "manifest.json"
 
+    @property
+    def parsed(self) -> Path:
+        """The dbt project as dbt parsed it, in dbt's own format."""
+        return self.home.dbt / "target" / "partial_parse.msgpack"
+
     def warehouse(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
         return warehouse(self.home, threads=self.settings.threads, memory_limit=self.settings.memory_limit)
 

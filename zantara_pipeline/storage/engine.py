@@ -167,12 +167,15 @@ def _copy(con: duckdb.DuckDBPyConnection, relation: Relation, reading: Reading) 
 
 
 def _comment(con: duckdb.DuckDBPyConnection, descriptions: Descriptions) -> None:
-    for schema, table, column, comment in con.execute(_COLUMNS).fetchall():
+    columns = con.execute(_COLUMNS).fetchall()
+    con.execute("BEGIN")  # each comment a transaction of its own was a third of the time of publishing
+    for schema, table, column, comment in columns:
         text = comment or descriptions.get((schema, table), {}).get(column)
         if text:
             con.execute(
                 f'COMMENT ON COLUMN p."{schema}"."{table}"."{column}" IS \'{text.replace(chr(39), chr(39) * 2)}\''
             )
+    con.execute("COMMIT")
 
 
 _COLUMNS = """

@@ -57,12 +57,14 @@ class Recorded:
     """(number of the connection, statement) in the order sent: core from nothing, core that follows, and all segments.
 
     consent_check : the SELECT of the test nobody_without_consent.
+    column_checks : model -> the SELECT of what it promises of its columns, of every model that promises something.
     """
 
     anew: list[Statement]
     follow: list[Statement]
     segments: list[Statement]
     consent_check: str
+    column_checks: dict[str, str]
 
 
 class CoreShop:
@@ -183,12 +185,19 @@ def record(folder: Path) -> Recorded:
         recorded.append(_recorded(folder, _CORE))
         lake.rows.append(row("e2", at(1), device_id="d"))
     recorded.append(_recorded(folder, ["path:models/segments"]))
-    return Recorded(*recorded, compiled_check(folder))
+    consent_check = compiled_check(folder, also=["test_name:sound_columns"])
+    checks = {
+        path.stem: path.read_text(encoding="utf-8")
+        for path in (folder / "target" / "compiled").rglob("sound_columns_*.sql")
+    }
+    return Recorded(
+        *recorded, consent_check, {name.removeprefix("sound_columns_"): sql for name, sql in checks.items()}
+    )
 
 
-def compiled_check(folder: Path, project: Path = PROJECT) -> str:
-    """The SELECT of the test nobody_without_consent of a project."""
-    _dbt(folder, ["nobody_without_consent"], "compile", project)
+def compiled_check(folder: Path, project: Path = PROJECT, also: Iterable[str] = ()) -> str:
+    """The SELECT of the test nobody_without_consent of a project; others that are asked for are compiled beside it."""
+    _dbt(folder, ["nobody_without_consent", *also], "compile", project)
     (check,) = (folder / "target" / "compiled").rglob("nobody_without_consent.sql")
     return check.read_text(encoding="utf-8")
 
@@ -230,6 +239,7 @@ def _listening(statements: list[Statement]) -> Iterator[None]:
 
 
 def _dbt(folder: Path, models: list[str], verb: str = "run", project: Path = PROJECT) -> None:
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
     from dbt.cli.main import dbtRunner
 
     environment = {"ZANTARA_WAREHOUSE": str(folder / "warehouse.duckdb"), "ZANTARA_SCRATCH": str(folder / "scratch"),
@@ -238,6 +248,7 @@ def _dbt(folder: Path, models: list[str], verb: str = "run", project: Path = PRO
               "--log-path", str(folder / "logs"), "--log-level", "none"]  # fmt: skip
     with mock.patch.dict(os.environ, environment), contextlib.redirect_stdout(io.StringIO()):
         done = dbtRunner().invoke([verb, "--select", *models, *places])
+        DuckDBConnectionManager.close_all_connections()  # as the end of its process does: it holds the file until then
     problems = [
         f"{one.node.name}: {one.message}" for one in getattr(done.result, "results", []) if one.status != "success"
     ]
