@@ -25,6 +25,7 @@ CREATE TABLE IF NOT EXISTS consent (          -- one statement about one person 
     user_id TEXT NOT NULL, purpose TEXT NOT NULL, status TEXT NOT NULL CHECK (status IN ('granted', 'denied')),
     effective_from TEXT NOT NULL,             -- UTC, ISO 8601 with microseconds, so that text order is time order
     origin TEXT NOT NULL CHECK (origin IN ('ledger', 'event')),
+    unknown_at TEXT,                          -- the latest clock that a run was built for without it; '': none; null: not read yet
     PRIMARY KEY (user_id, purpose, origin, effective_from, status)) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS consent_runs (     -- how long each person's events went on saying the same; microseconds since 1970
@@ -151,6 +152,24 @@ def _add_columns(db: sqlite3.Connection) -> None:
             db.execute(f"ALTER TABLE {table} ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0")
 
 
+def _add_known(db: sqlite3.Connection) -> None:
+    """A ledger of an earlier version does not say since when anything was known (docs/decisions/0028-known-at.md).
+
+    Its denials count at every clock. Its grants were known to the latest run, and count from that run's clock on.
+    """
+    if "unknown_at" not in {row[1] for row in db.execute("PRAGMA table_info(consent)")}:
+        db.execute("ALTER TABLE consent ADD COLUMN unknown_at TEXT")
+        clocks = [row[0] for row in db.execute(f"SELECT DISTINCT at FROM ({RECORDED_CLOCKS_SQL}) ORDER BY at DESC LIMIT 2")]
+        before = clocks[1] if len(clocks) == 2 else ""
+        db.execute("UPDATE consent SET unknown_at = CASE status WHEN 'granted' THEN ? ELSE '' END", [before])
+
+
+# The clocks of which segment history tells: what was built for them has to be built again alike.
+RECORDED_CLOCKS_SQL = """
+    SELECT as_of AS at FROM segment_sizes UNION SELECT happened_at FROM membership WHERE change = 'enter'
+"""
+
+
 def _tables(db: sqlite3.Connection) -> set[str]:
     return {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
@@ -208,6 +227,7 @@ class Ledger:
                 if statement.strip():
                     db.execute(statement)
             _add_columns(db)
+            _add_known(db)
             _runs_from_latest_words(db)
             if "membership" in before and "membership_open" not in before:
                 db.execute(_OPEN_MEMBERSHIPS_SQL)

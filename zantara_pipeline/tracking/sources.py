@@ -14,6 +14,7 @@ from pathlib import Path
 
 import duckdb
 
+from zantara_pipeline.privacy.consent import date_new_statements
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
 from zantara_pipeline.tracking.migrations import event_files_sql, read_accepted, types_fingerprint
@@ -24,7 +25,8 @@ BEGINNING = date(1, 1, 1)
 NOTHING_NEW = date(9999, 12, 31)
 
 _LEDGER_COLUMNS = {
-    "consent": {"user_id": "VARCHAR", "purpose": "VARCHAR", "origin": "VARCHAR", "effective_from": "VARCHAR", "status": "VARCHAR"},
+    "consent": {"user_id": "VARCHAR", "purpose": "VARCHAR", "origin": "VARCHAR", "effective_from": "VARCHAR", "status": "VARCHAR",
+                "unknown_at": "VARCHAR"},
     "ingested_files": {
         "file": "VARCHAR", "sha256": "VARCHAR", "source": "VARCHAR", "rows_in": "BIGINT", "unparsable": "BIGINT",
         "suppressed": "BIGINT", "quarantined": "BIGINT", "accepted": "BIGINT", "late": "BIGINT", "exempt": "BIGINT",
@@ -101,6 +103,7 @@ def prepare(
     as_of : the clock of the run.
     max_lateness_days : copies of one event are at most this many days apart.
     """
+    latest_clock = date_new_statements(ledger, as_of)
     for table, columns in _LEDGER_COLUMNS.items():
         ledger.copy_table(table, con, columns)
     con.execute("CREATE TABLE IF NOT EXISTS state.staged_sources (source VARCHAR)")
@@ -119,8 +122,9 @@ def prepare(
     con.execute("CREATE OR REPLACE TABLE state.kept_events AS SELECT unnest(?::VARCHAR[]) AS event", [kept])
     con.execute(
         "CREATE OR REPLACE TABLE state.run_clock AS "
-        "SELECT ?::TIMESTAMPTZ AS as_of, ?::DATE AS rebuild_from, ?::INTEGER AS duplicate_window_days",
-        [as_of, rebuild_from, max_lateness_days + 1],
+        "SELECT ?::TIMESTAMPTZ AS as_of, ?::TIMESTAMPTZ AS latest_clock, ?::DATE AS rebuild_from, "
+        "?::INTEGER AS duplicate_window_days",
+        [as_of, latest_clock, rebuild_from, max_lateness_days + 1],
     )
     return Prepared(rebuild_from, full)
 

@@ -46,10 +46,11 @@ def row(event_id: str, occurred_at: datetime, received_at: datetime | None = Non
 
 @dataclass
 class Lake:
-    """What was accepted so far, and what the ledgers say of consent."""
+    """What was accepted so far, and what the ledgers say of consent (in a sixth place: the latest clock without it)."""
 
     rows: list[Row] = field(default_factory=list)
-    consent: list[tuple[str, str, str, str, str]] = field(default_factory=list)
+    consent: list[tuple[str, ...]] = field(default_factory=list)
+    latest_clock: datetime | None = None  # of any run; None: that of the build
 
 
 @dataclass(frozen=True)
@@ -149,10 +150,11 @@ def land(
     items = ", ".join(f"NULL::{kind} AS {name}" for name, kind in ITEM_COLUMNS.items())
     con.execute(f"CREATE OR REPLACE VIEW lake.items AS SELECT {items} WHERE false")
     con.execute("CREATE OR REPLACE TABLE state.consent (user_id VARCHAR, purpose VARCHAR, origin VARCHAR, "
-                "effective_from VARCHAR, status VARCHAR)")  # fmt: skip
-    _insert(con, "state.consent", [list(statement) for statement in lake.consent])
-    con.execute("CREATE OR REPLACE TABLE state.run_clock AS SELECT ?::TIMESTAMPTZ AS as_of, ?::DATE AS rebuild_from, "
-                "31 AS duplicate_window_days", [as_of, since or NOTHING_NEW])  # fmt: skip
+                "effective_from VARCHAR, status VARCHAR, unknown_at VARCHAR)")  # fmt: skip
+    _insert(con, "state.consent", [[*statement, ""][:6] for statement in lake.consent])
+    con.execute("CREATE OR REPLACE TABLE state.run_clock AS SELECT ?::TIMESTAMPTZ AS as_of, ?::TIMESTAMPTZ AS latest_clock, "
+                "?::DATE AS rebuild_from, 31 AS duplicate_window_days",
+                [as_of, max(as_of, lake.latest_clock or as_of), since or NOTHING_NEW])  # fmt: skip
     con.execute("CREATE OR REPLACE TABLE state.restaged_dates (received_date DATE)")
     con.execute("CREATE OR REPLACE TABLE state.removed_partitions (event VARCHAR, received_date DATE)")
     _insert(con, "state.restaged_dates", [[day] for day in restaged])

@@ -31,7 +31,7 @@ def take(ledger: Ledger, tmp_path: Path, content: str | bytes, name: str = "cons
 
 def held(ledger: Ledger) -> list[tuple[str, ...]]:
     with ledger.read() as db:
-        return db.execute("SELECT * FROM consent ORDER BY user_id, effective_from").fetchall()
+        return db.execute("SELECT user_id, purpose, status, effective_from, origin FROM consent ORDER BY user_id, effective_from").fetchall()
 
 
 def test_statements_are_kept_in_utc(ledger: Ledger, tmp_path: Path) -> None:
