@@ -118,6 +118,7 @@ def prepare(
     for event in plan.events.values():
         con.execute(_event_view(event, _partitions(home.accepted / f"event={event.event}", rebuild_from, restaged)))
     con.execute(_items_view(home.catalogue))
+    con.execute(_exempt_view(home.exempt))
     kept = [path.name.partition("=")[2] for path in sorted(home.accepted.glob("event=*"))]
     con.execute("CREATE OR REPLACE TABLE state.kept_events AS SELECT unnest(?::VARCHAR[]) AS event", [kept])
     con.execute(
@@ -243,3 +244,22 @@ def _items_view(catalogue: Path) -> str:
         return f"CREATE OR REPLACE VIEW lake.items AS SELECT {empty} WHERE false"
     wanted = ", ".join(f"{name}::{kind} AS {name}" for name, kind in ITEM_COLUMNS.items())
     return f"CREATE OR REPLACE VIEW lake.items AS SELECT {wanted} FROM read_parquet({quote(str(catalogue))})"
+
+
+# What counting needs; properties differ from event to event, and nobody needs them for a count.
+EXEMPT_COLUMNS = {
+    "event": "VARCHAR", "received_date": "DATE", "country": "VARCHAR", "platform": "VARCHAR", "legal_reference": "VARCHAR",
+    "source": "VARCHAR", "line_no": "BIGINT",
+}  # fmt: skip
+
+
+def _exempt_view(folder: Path) -> str:
+    if not next(folder.glob("event=*/received_date=*/*.parquet"), None):
+        empty = ", ".join(f"NULL::{kind} AS {name}" for name, kind in EXEMPT_COLUMNS.items())
+        return f"CREATE OR REPLACE VIEW lake.exempt_events AS SELECT {empty} WHERE false"
+    files = quote(str(folder / "event=*" / "received_date=*" / "*.parquet"))
+    wanted = ", ".join(f"{name}::{kind} AS {name}" for name, kind in EXEMPT_COLUMNS.items())
+    return (
+        f"CREATE OR REPLACE VIEW lake.exempt_events AS SELECT {wanted} "
+        f"FROM read_parquet({files}, hive_partitioning = true, union_by_name = true)"
+    )

@@ -22,7 +22,7 @@ import duckdb
 
 from zantara_pipeline.contracts_io import PACKAGED
 from zantara_pipeline.tracking.plan import TrackingPlan, load_plan
-from zantara_pipeline.tracking.sources import BEGINNING, ITEM_COLUMNS, NOTHING_NEW, lake_columns
+from zantara_pipeline.tracking.sources import BEGINNING, EXEMPT_COLUMNS, ITEM_COLUMNS, NOTHING_NEW, lake_columns
 
 PROJECT = Path(__file__).resolve().parents[3] / "dbt_project"
 DAY = datetime(2026, 3, 1, tzinfo=UTC)
@@ -57,13 +57,13 @@ class Lake:
 class Recorded:
     """(number of the connection, statement) in the order sent: core from nothing, core that follows, and all segments.
 
-    consent_check : the SELECT of the test nobody_without_consent.
+    manifest : of the project, as JSON.
     """
 
     anew: list[Statement]
     follow: list[Statement]
     segments: list[Statement]
-    consent_check: str
+    manifest: str
 
 
 class CoreShop:
@@ -149,6 +149,8 @@ def land(
         )
     items = ", ".join(f"NULL::{kind} AS {name}" for name, kind in ITEM_COLUMNS.items())
     con.execute(f"CREATE OR REPLACE VIEW lake.items AS SELECT {items} WHERE false")
+    exempt = ", ".join(f"{name} {kind}" for name, kind in EXEMPT_COLUMNS.items())
+    con.execute(f"CREATE OR REPLACE TABLE lake.exempt_events ({exempt})")
     con.execute("CREATE OR REPLACE TABLE state.consent (user_id VARCHAR, purpose VARCHAR, origin VARCHAR, "
                 "effective_from VARCHAR, status VARCHAR, unknown_at VARCHAR)")  # fmt: skip
     _insert(con, "state.consent", [[*statement, ""][:6] for statement in lake.consent])
@@ -185,17 +187,10 @@ def record(folder: Path) -> Recorded:
         recorded.append(_recorded(folder, _CORE))
         lake.rows.append(row("e2", at(1), device_id="d"))
     recorded.append(_recorded(folder, ["path:models/segments"]))
-    return Recorded(*recorded, compiled_check(folder))
+    return Recorded(*recorded, (folder / "target" / "manifest.json").read_text(encoding="utf-8"))
 
 
-def compiled_check(folder: Path, project: Path = PROJECT) -> str:
-    """The SELECT of the test nobody_without_consent of a project."""
-    _dbt(folder, ["nobody_without_consent"], "compile", project)
-    (check,) = (folder / "target" / "compiled").rglob("nobody_without_consent.sql")
-    return check.read_text(encoding="utf-8")
-
-
-_CORE = ["+path:models/core", "int_events__stitched", "interactions"]
+_CORE = ["+path:models/core", "int_events__stitched", "interactions", "+path:models/experiments"]
 
 
 def _recorded(folder: Path, models: list[str]) -> list[Statement]:
@@ -231,15 +226,15 @@ def _listening(statements: list[Statement]) -> Iterator[None]:
     statements[:] = [(n, sql) for n, sql in statements if n in busy]
 
 
-def _dbt(folder: Path, models: list[str], verb: str = "run", project: Path = PROJECT) -> None:
+def _dbt(folder: Path, models: list[str]) -> None:
     from dbt.cli.main import dbtRunner
 
     environment = {"ZANTARA_WAREHOUSE": str(folder / "warehouse.duckdb"), "ZANTARA_SCRATCH": str(folder / "scratch"),
                    "DO_NOT_TRACK": "1", "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"}  # fmt: skip
-    places = ["--project-dir", str(project), "--profiles-dir", str(project), "--target-path", str(folder / "target"),
+    places = ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--target-path", str(folder / "target"),
               "--log-path", str(folder / "logs"), "--log-level", "none"]  # fmt: skip
     with mock.patch.dict(os.environ, environment), contextlib.redirect_stdout(io.StringIO()):
-        done = dbtRunner().invoke([verb, "--select", *models, *places])
+        done = dbtRunner().invoke(["run", "--select", *models, *places])
     problems = [
         f"{one.node.name}: {one.message}" for one in getattr(done.result, "results", []) if one.status != "success"
     ]

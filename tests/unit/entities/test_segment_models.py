@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import random
-import shutil
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
-from core_shop import PROJECT, CoreShop, Lake, Recorded, Row, at, compiled_check, row
+from core_shop import CoreShop, Lake, Recorded, Row, at, row
 from test_identity_rules import naive_sessions
 
 from zantara_pipeline.tracking.sources import BEGINNING
@@ -296,39 +294,3 @@ def test_whoever_never_said_anything_or_withdrew_is_in_no_segment_of_any_kind(re
     assert [m[0] for m in one["seg_cart_abandoners"]] == ["u"] and len(one["seg_cart_sessions"]) == 1
     shop.build(Lake(events, []), as_of=at(2, hours=2), since=None)
     assert not any(shop.build_segments().values())
-
-
-def test_the_check_finds_whoever_slipped_in_without_consent(recorded: Recorded) -> None:
-    """Put by hand into a built segment of each kind: a person, a device, a session and an organisation of one who denies."""
-    events = [
-        row(f"e {user}", at(1), event="add_to_cart", user_id=user, device_id=f"d {user}", organisation_id=f"o {user}",
-            product_id="p")
-        for user in ("u", "v")
-    ]  # fmt: skip
-    shop = CoreShop(recorded)
-    shop.build(Lake(events, [("u", "personalization", "ledger", at(0).isoformat(), "granted")]), as_of=at(2))
-    shop.build_segments()
-    assert shop.read(recorded.consent_check) == []
-    sessions = dict(shop.read("SELECT device_id, session_id FROM core.sessions"))
-    wrong = {
-        "seg_recent_buyers": "v", "seg_shared_devices": "d v", "seg_active_organisations": "o v",
-        "seg_cart_sessions": sessions["d v"],
-    }  # fmt: skip
-    fine = {"seg_recent_buyers": "u", "seg_shared_devices": "d u", "seg_active_organisations": "o u"}
-    for name, entity in [*fine.items(), *wrong.items()]:
-        shop.con.execute(f"INSERT INTO segments.{name} (entity_id) VALUES (?)", [entity])
-    assert sorted(shop.read(recorded.consent_check)) == sorted(wrong.items())
-
-
-def test_the_check_asks_for_what_each_segment_is_for(tmp_path: Path) -> None:
-    project = tmp_path / "project"
-    shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
-    declared = project / "models" / "segments" / "_segments.yml"
-    before, name, after = declared.read_text(encoding="utf-8").partition("name: seg_cart_sessions")
-    declared.write_text(
-        before + name + after.replace("purpose: personalization", "purpose: analytics", 1), encoding="utf-8"
-    )
-    check = compiled_check(tmp_path, project)
-    assert check.count("not logins.analytics_allowed") == 1  # the sessions
-    assert check.count("not logins.personalization_allowed") == 1  # the devices
-    assert "and users.analytics_allowed" not in check
