@@ -40,6 +40,7 @@ def build_definitions(settings: Settings, say: Callable[[str, str], None] | None
         *recommend.ASSETS,
         *experiments.ASSETS,
         ops.alerts,
+        ops.withdrawals,
     ]
     internal = {"lake", "privacy", "staging"}
     published = [key for part in tables for key in part.keys if key.path[0] not in internal]

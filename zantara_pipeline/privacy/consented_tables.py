@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import duckdb
 
+from zantara_pipeline.privacy.consent import utc_text
 from zantara_pipeline.privacy.lineage import Relation
 from zantara_pipeline.privacy.people import PLACEHOLDERS, is_field_of_people
 
@@ -60,7 +61,9 @@ def _kind(column: str) -> str:
 @contextmanager
 def consent_read_anew(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
     """Temp tables of who allows what, and of who was logged in where; for `without_consent`."""
-    con.execute(_ALLOWED_SQL)
+    [(as_of, latest)] = con.execute("SELECT as_of, latest_clock FROM state.run_clock").fetchall()
+    con.execute(allowed_sql("consent_then", utc_text(as_of)))
+    con.execute(_WORDS_SQL.format(table="consent_now", clock=f"TIMESTAMPTZ '{utc_text(latest)}'", known="true"))
     con.execute(_LOGINS_SQL.format(placeholders=", ".join(f"'{word}'" for word in sorted(PLACEHOLDERS))))
     try:
         yield
@@ -113,22 +116,25 @@ _TEXTS_SQL = """
     WHERE database_name = current_database() AND schema_name = ? AND table_name = ? AND data_type = 'VARCHAR'
 """
 
-# What is known at the clock, and what is known now of all until the latest clock.
 _WORDS_SQL = """
-    CREATE OR REPLACE TEMP TABLE consent_{name} AS
+    CREATE OR REPLACE TEMP TABLE {table} AS
     WITH words AS (
         SELECT user_id, purpose, origin,
             arg_max(status, (effective_from::TIMESTAMPTZ, status = 'denied')) AS status
-        FROM state.consent, state.run_clock
-        WHERE {counts}
+        FROM state.consent
+        WHERE effective_from::TIMESTAMPTZ <= {clock} AND {known}
         GROUP BY user_id, purpose, origin
     )
     SELECT user_id, purpose FROM words GROUP BY user_id, purpose HAVING bool_and(status = 'granted');
 """
-_ALLOWED_SQL = _WORDS_SQL.format(
-    name="then",
-    counts="effective_from::TIMESTAMPTZ <= as_of AND (unknown_at = '' OR nullif(unknown_at, '')::TIMESTAMPTZ < as_of)",
-) + _WORDS_SQL.format(name="now", counts="effective_from::TIMESTAMPTZ <= latest_clock")
+
+
+def allowed_sql(table: str, clock: str) -> str:
+    """Makes a temp table (user_id, purpose) of who allowed what at a clock (UTC text), as was known then."""
+    known = "(unknown_at = '' OR nullif(unknown_at, '')::TIMESTAMPTZ < {clock})"
+    at = f"TIMESTAMPTZ '{clock}'"
+    return _WORDS_SQL.format(table=table, clock=at, known=known.format(clock=at))
+
 
 _LOGINS_SQL = """
     CREATE OR REPLACE TEMP TABLE consent_logins AS

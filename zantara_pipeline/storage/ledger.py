@@ -135,6 +135,10 @@ CREATE TABLE IF NOT EXISTS membership_open (  -- memberships that no exit has en
     expires_at TEXT,                          -- null: not known, recorded by an earlier version
     PRIMARY KEY (segment, entity_id)) WITHOUT ROWID;
 
+CREATE TABLE IF NOT EXISTS withdrawals (      -- how many people withdrew a purpose since the run before, and what of theirs ended
+    as_of TEXT NOT NULL, purpose TEXT NOT NULL, people INTEGER NOT NULL, memberships INTEGER NOT NULL,
+    lists INTEGER NOT NULL, interactions INTEGER NOT NULL, PRIMARY KEY (as_of, purpose)) WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS segment_sizes (    -- a segment at the clock of a run; visible: outside the restricted store, too
     segment TEXT NOT NULL, as_of TEXT NOT NULL, size INTEGER NOT NULL, visible INTEGER NOT NULL,
     PRIMARY KEY (segment, as_of)) WITHOUT ROWID;
