@@ -109,6 +109,14 @@ CREATE TABLE IF NOT EXISTS expired_landed_files ( -- landed files of the home th
     sha256 TEXT PRIMARY KEY, file TEXT NOT NULL, as_of TEXT NOT NULL, received_date TEXT NOT NULL, rows INTEGER NOT NULL)
     WITHOUT ROWID;
 
+CREATE TABLE IF NOT EXISTS expired_memberships ( -- memberships of segments that were removed because their time was over
+    as_of TEXT NOT NULL, segment TEXT NOT NULL, memberships INTEGER NOT NULL, first_day TEXT NOT NULL, last_day TEXT NOT NULL,
+    PRIMARY KEY (as_of, segment)) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS expired_models (   -- versions of a model that were removed because their time was over
+    version INTEGER NOT NULL, bundle_version TEXT NOT NULL, trained_at TEXT NOT NULL, as_of TEXT NOT NULL,
+    PRIMARY KEY (version, bundle_version)) WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS retention_seen (   -- partitions that need no look before a time, while their files and the rules stay
     store TEXT NOT NULL, partition TEXT NOT NULL, state TEXT NOT NULL, due TEXT,
     PRIMARY KEY (store, partition)) WITHOUT ROWID;

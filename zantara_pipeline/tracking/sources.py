@@ -49,6 +49,10 @@ _LEDGER_COLUMNS = {
         "expiry_id": "VARCHAR", "as_of": "VARCHAR", "event": "VARCHAR", "received_date": "VARCHAR", "source": "VARCHAR",
         "rows": "BIGINT",
     },
+    "expired_memberships": {
+        "as_of": "VARCHAR", "segment": "VARCHAR", "memberships": "BIGINT", "first_day": "VARCHAR", "last_day": "VARCHAR",
+    },
+    "expired_models": {"version": "BIGINT", "bundle_version": "VARCHAR", "trained_at": "VARCHAR", "as_of": "VARCHAR"},
     "expired_values": {"expiry_id": "VARCHAR", "event": "VARCHAR", "received_date": "VARCHAR"},
 }  # fmt: skip
 
