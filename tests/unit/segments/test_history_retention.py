@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from test_segments_lifecycle import DAY, T0, Shop
 
 from zantara_pipeline.segments.history_retention import expire_history, history_over
+from zantara_pipeline.storage.ledger import Ledger
 
 
 @pytest.fixture
@@ -43,15 +45,24 @@ def test_a_membership_goes_when_its_days_are_over_and_an_open_one_never(shop: Sh
     assert shop.history() == [("u1", 0, None, None)]
 
 
+class QuickLedger(Ledger):
+    """Nothing here outlives the test: waiting for the disk took most of it."""
+
+    def connect(self) -> sqlite3.Connection:
+        db = super().connect()
+        db.execute("PRAGMA synchronous = OFF")
+        return db
+
+
 moves = st.lists(st.tuples(st.integers(1, 9), st.sets(st.sampled_from(["u1", "u2", "u3"]))), min_size=1, max_size=8)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(moves=moves, days=st.integers(1, 20))
 def test_what_stays_is_the_history_without_what_ended_before(
     tmp_path_factory: pytest.TempPathFactory, moves: list[tuple[int, set[str]]], days: int
 ) -> None:
-    shop, day = Shop(tmp_path_factory.mktemp("shop")), 0
+    shop, day = Shop(tmp_path_factory.mktemp("shop"), QuickLedger), 0
     for forward, members in moves:
         day += forward
         shop.run(T0 + day * DAY, " ".join(sorted(members)))
