@@ -112,6 +112,21 @@ def test_checks_of_the_lake_block_what_follows(repository: dg.RepositoryDefiniti
         assert graph.get(key).blocking, name
 
 
+def test_whatever_holds_people_for_a_purpose_is_checked_for_their_consent_and_blocks(
+    repository: dg.RepositoryDefinition, specs: dict[str, dict[str, Any]]
+) -> None:
+    graph = repository.asset_graph
+    segments = {name for name in specs if name.startswith("segments/seg_")}
+    made_of_people = segments | {"features/interactions", "experiments/exposures"}
+    for check, names in (
+        ("nobody_without_consent", made_of_people | {"recommendations/user_recommendations"}),
+        ("reads_through_consent", made_of_people),
+        ("no_exempt_row", {"staging/int_events__indexed"}),
+    ):
+        assert {name for name, spec in specs.items() if check in spec["checks"]} == names
+        assert all(graph.get(dg.AssetCheckKey(dg.AssetKey(name.split("/")), check)).blocking for name in names)
+
+
 def test_a_broken_promise_about_rejects_blocks_nothing(repository: dg.RepositoryDefinition) -> None:
     key = dg.AssetCheckKey(dg.AssetKey(["lake", "quarantine"]), "rejects_as_promised")
     assert not repository.asset_graph.get(key).blocking

@@ -283,3 +283,48 @@ def test_training_for_a_past_date_follows_what_is_known_now(recorded: Recorded) 
         assert {event.split()[-1] for event in trained_on(past, 2)} == {"stays"}
         assert past.build_segments() == then
     assert {member[0] for member in then["seg_recent_buyers"]} == {"stays", "leaves"}
+
+
+# --- odd records ------------------------------------------------------------------------------------------------------
+
+
+def buyers(shop: CoreShop) -> set[str]:
+    return {member[0] for member in shop.build_segments()["seg_recent_buyers"]}
+
+
+def test_a_record_from_the_future_counts_once_the_clock_has_passed_it(recorded: Recorded) -> None:
+    later = [("grants", "personalization", "ledger", at(5).isoformat(), "granted"),
+             ("leaves", "personalization", "ledger", at(5).isoformat(), "denied")]  # fmt: skip
+    shop, lake = CoreShop(recorded), Lake(list(shopping("grants", "leaves")), [*grants("leaves"), *later])
+    shop.build(lake, as_of=at(4))
+    assert buyers(shop) == {"leaves"} and {event.split()[-1] for event in trained_on(shop, 4)} == {"leaves"}
+    shop.build(lake, as_of=at(5), since=None)
+    assert buyers(shop) == {"grants"} and {event.split()[-1] for event in trained_on(shop, 5)} == {"grants"}
+
+
+@pytest.mark.parametrize("origins", [("ledger", "ledger"), ("ledger", "event"), ("event", "event")])
+def test_of_two_records_at_one_instant_the_denial_holds(recorded: Recorded, origins: tuple[str, str]) -> None:
+    said = [("u", "personalization", origin, at(0).isoformat(), status)
+            for origin, status in zip(origins, ("granted", "denied"), strict=True)]  # fmt: skip
+    for words in (said, said[::-1]):
+        shop = CoreShop(recorded)
+        shop.build(Lake(list(shopping("u")), words), as_of=at(2))
+        assert buyers(shop) == set() and trained_on(shop, 2) == set()
+        with consent_read_anew(shop.con):
+            shop.con.execute("INSERT INTO segments.seg_recent_buyers (entity_id) VALUES ('u')")
+            assert without_consent(shop.con, Held("segments.seg_recent_buyers", "personalization", {"entity_id": "user"})) == 1
+
+
+def test_an_id_that_is_sql_is_a_person_like_any_other(recorded: Recorded) -> None:
+    allows, denies = "x'); DROP TABLE core.users; --", '" OR 1=1; DELETE FROM state.consent; --'
+    shop, lake = CoreShop(recorded), Lake(list(shopping(allows, denies)), grants(allows))
+    shop.build(lake, as_of=at(2))
+    assert buyers(shop) == {allows}
+    with consent_read_anew(shop.con):
+        held = Held("segments.seg_recent_buyers", "personalization", {"entity_id": "user"})
+        assert without_consent(shop.con, held) == 0
+        shop.con.execute("INSERT INTO segments.seg_recent_buyers (entity_id) VALUES (?)", [denies])
+        assert without_consent(shop.con, held) == 1
+    lake.consent.append((allows, "personalization", "ledger", at(2).isoformat(), "denied"))
+    shop.build(lake, as_of=at(3), since=None)
+    assert buyers(shop) == set() and len(shop.read("FROM core.users")) == 2 and len(shop.read("FROM state.consent")) == 2
