@@ -32,7 +32,13 @@ pytestmark = pytest.mark.e2e
 
 PEOPLE = 50
 # What tells that there was somebody: counts of what was suppressed, the tombstones, memberships that ended, alerts of then.
-TELL = ("ops.ingested_files", "ops.tombstones", "segments.membership_history", "expiring.membership_history", "ops.alerts")
+TELL = (
+    "ops.ingested_files",
+    "ops.tombstones",
+    "segments.membership_history",
+    "expiring.membership_history",
+    "ops.alerts",
+)
 
 
 def decoded(path: Path, con: duckdb.DuckDBPyConnection) -> Iterator[str]:

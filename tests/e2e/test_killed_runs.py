@@ -39,7 +39,7 @@ WRITES_NOTHING = {
     "lake__accepted_pandera_agrees",
     "lake__quarantine_rejects_as_promised",
     "consent_of_models",
-    "consent_of_lists",
+    "recommendations__user_recommendations_nobody_without_consent",
 }
 
 

@@ -26,7 +26,9 @@ def allowed(home: Path, clock: str) -> set[tuple[str, str]]:
         ):
             voices = said[user, purpose]
             if since <= clock and unknown_at < clock:  # at one instant a denial comes last
-                voices[origin] = max(voices.get(origin, ("", "")), (since, "z denied" if status == "denied" else status))
+                voices[origin] = max(
+                    voices.get(origin, ("", "")), (since, "z denied" if status == "denied" else status)
+                )
     return {who for who, voices in said.items() if voices and all(word == "granted" for _, word in voices.values())}
 
 
@@ -42,7 +44,9 @@ def check(home: Path) -> int:
     now = {user for user, purpose in allowed(home, clocks[-1]) if purpose == "personalization"}
     assert all(users and users <= now for users in people.values())
     with closing(sqlite3.connect(home / "data/state/ledger.db")) as db:
-        exits = db.execute("SELECT happened_at, segment FROM membership WHERE exit_reason = 'consent_withdrawn'").fetchall()
+        exits = db.execute(
+            "SELECT happened_at, segment FROM membership WHERE exit_reason = 'consent_withdrawn'"
+        ).fetchall()
     total = 0
     for before, clock in zip([None, *clocks[:-1]], clocks, strict=True):
         gone = allowed(home, before) - allowed(home, clock) if before else set()

@@ -112,19 +112,20 @@ def test_checks_of_the_lake_block_what_follows(repository: dg.RepositoryDefiniti
         assert graph.get(key).blocking, name
 
 
-def test_whatever_holds_people_for_a_purpose_is_checked_for_their_consent_and_blocks(
-    repository: dg.RepositoryDefinition, specs: dict[str, dict[str, Any]]
-) -> None:
+def test_checks_of_consent_block_whatever_is_made_of_people(repository: dg.RepositoryDefinition) -> None:
+    """Segments are checked on core.users: so their history has to come after that, too."""
     graph = repository.asset_graph
-    segments = {name for name in specs if name.startswith("segments/seg_")}
-    made_of_people = segments | {"features/interactions", "experiments/exposures"}
-    for check, names in (
-        ("nobody_without_consent", made_of_people | {"recommendations/user_recommendations"}),
-        ("reads_through_consent", made_of_people),
-        ("no_exempt_row", {"staging/int_events__indexed"}),
+    for name, checks in (
+        ("core/users", ("nobody_without_consent", "reads_through_consent")),
+        ("features/interactions", ("nobody_without_consent",)),
+        ("experiments/exposures", ("nobody_without_consent",)),
+        ("recommendations/user_recommendations", ("nobody_without_consent",)),
+        ("staging/int_events__indexed", ("no_exempt_row",)),
     ):
-        assert {name for name, spec in specs.items() if check in spec["checks"]} == names
-        assert all(graph.get(dg.AssetCheckKey(dg.AssetKey(name.split("/")), check)).blocking for name in names)
+        for check in checks:
+            assert graph.get(dg.AssetCheckKey(dg.AssetKey(name.split("/")), check)).blocking, (name, check)
+    for made in ("segments/membership_history", "recommendations/user_recommendations"):
+        assert dg.AssetKey(["core", "users"]) in graph.get(dg.AssetKey(made.split("/"))).parent_keys, made
 
 
 def test_a_broken_promise_about_rejects_blocks_nothing(repository: dg.RepositoryDefinition) -> None:

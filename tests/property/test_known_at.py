@@ -96,7 +96,9 @@ def test_a_run_that_goes_back_obeys_every_denial_and_adds_nobody_to_the_past(
         assert counted(ledger, day(clock)) & granting == members & granting
 
 
-def test_a_ledger_of_an_earlier_version_counts_denials_always_and_grants_for_its_latest_run_only(tmp_path: Path) -> None:
+def test_a_ledger_of_an_earlier_version_counts_denials_always_and_grants_for_its_latest_run_only(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "ledger.db"
     ledger = Ledger(path)
     append(ledger, [Statement(kind, "analytics", kind, utc_text(day(-99)), "event") for kind in ("granted", "denied")])

@@ -253,7 +253,11 @@ def retention(as_json: Annotated[bool, typer.Option("--json", help="Print as JSO
         print(json.dumps([asdict(part) for part in found], indent=2, default=str))
         return
     for part in found:
-        what = f"{part.rows:,} {_NOUNS[part.store]}" if part.store in _NOUNS else f"{part.rows:,} rows of {part.days:,} days"
+        what = (
+            f"{part.rows:,} {_NOUNS[part.store]}"
+            if part.store in _NOUNS
+            else f"{part.rows:,} rows of {part.days:,} days"
+        )
         values = "".join(f", values of {name} in {days:,} days" for name, days in part.properties.items())
         fate = "the next run removes them" if part.enforced else "kept: not enforced"
         print(f"{part.store}{f' {part.event}' if part.event else ''}: {what}{values} ({fate})")

@@ -85,7 +85,9 @@ def without_consent(con: duckdb.DuckDBPyConnection, held: Held) -> int:
         else:
             queries = [_WITHOUT_SQL[kind].replace("{consent}", f"consent_{clock}") for clock in clocks]
         for query in queries:
-            asked = query.replace("{table}", f"(SELECT * FROM {held.table} WHERE {held.where})").replace("{column}", column)
+            asked = query.replace("{table}", f"(SELECT * FROM {held.table} WHERE {held.where})").replace(
+                "{column}", column
+            )
             named = {"purpose": held.purpose} if "$purpose" in asked else {}
             asked = asked.replace("{flag}", f"consent_{held.purpose}")
             found = max(found, con.execute(asked, named).fetchall()[0][0])

@@ -185,7 +185,10 @@ def _relation(uid: str, node: Mapping[str, Any], names: Mapping[str, str], macro
     reads = dict.fromkeys([*declared, *sorted(named & set(names.values()))])
     reads.pop(names[uid], None)
     meta = node["config"].get("meta") or {}
-    columns = {name: column.get("config", {}).get("meta") or column.get("meta") or {} for name, column in node["columns"].items()}
+    columns = {
+        name: column.get("config", {}).get("meta") or column.get("meta") or {}
+        for name, column in node["columns"].items()
+    }
     own = frozenset(macro["name"] for macro in used)
     return Relation(names[uid], node["resource_type"] == "source", meta, columns, code, tuple(reads), own)
 

@@ -130,7 +130,9 @@ def _withdrawn(con: duckdb.DuckDBPyConnection, before: str | None, now: str) -> 
     """Temp table `withdrawn` (user_id, purpose)."""
     con.execute(allowed_sql("allowed_before", before or "0001-01-01T00:00:00.000000Z"))
     con.execute(allowed_sql("allowed_now", now))
-    con.execute("CREATE OR REPLACE TEMP TABLE withdrawn AS FROM allowed_before ANTI JOIN allowed_now USING (user_id, purpose)")
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE withdrawn AS FROM allowed_before ANTI JOIN allowed_now USING (user_id, purpose)"
+    )
     try:
         yield
     finally:

@@ -40,7 +40,10 @@ def expire_history(ledger: Ledger, days: int, as_of: datetime) -> int:
             "INSERT INTO expired_memberships VALUES (?, ?, ?, ?, ?) ON CONFLICT (as_of, segment) DO UPDATE SET "
             "memberships = memberships + excluded.memberships, first_day = min(first_day, excluded.first_day), "
             "last_day = max(last_day, excluded.last_day)",
-            [(utc_text(as_of), o.segment, o.memberships, o.first_day.isoformat(), o.last_day.isoformat()) for o in over],
+            [
+                (utc_text(as_of), o.segment, o.memberships, o.first_day.isoformat(), o.last_day.isoformat())
+                for o in over
+            ],
         )
         if over:
             db.execute(_REMOVE_SQL, [limit])

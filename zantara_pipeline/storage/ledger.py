@@ -171,7 +171,9 @@ def _add_known(db: sqlite3.Connection) -> None:
     """
     if "unknown_at" not in {row[1] for row in db.execute("PRAGMA table_info(consent)")}:
         db.execute("ALTER TABLE consent ADD COLUMN unknown_at TEXT")
-        clocks = [row[0] for row in db.execute(f"SELECT DISTINCT at FROM ({RECORDED_CLOCKS_SQL}) ORDER BY at DESC LIMIT 2")]
+        clocks = [
+            row[0] for row in db.execute(f"SELECT DISTINCT at FROM ({RECORDED_CLOCKS_SQL}) ORDER BY at DESC LIMIT 2")
+        ]
         before = clocks[1] if len(clocks) == 2 else ""
         db.execute("UPDATE consent SET unknown_at = CASE status WHEN 'granted' THEN ? ELSE '' END", [before])
 

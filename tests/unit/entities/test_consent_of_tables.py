@@ -67,14 +67,18 @@ def test_the_projects_own_models_keep_the_rules(plant: Plant) -> None:
 # --- exempt events ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("schema", ["segments", "features", "recommendations", "experiments", "exports", "core", "staging"])
+@pytest.mark.parametrize(
+    "schema", ["segments", "features", "recommendations", "experiments", "exports", "core", "staging"]
+)
 def test_a_model_that_exempt_events_reach_is_refused_with_the_path_that_they_take(plant: Plant, schema: str) -> None:
     planted = {
         "staging__int_exempt": ([EXEMPT], {"meta": {"purpose": "collected"}}),
         f"{schema}__reached": (["model.zantara.int_exempt"], {"meta": {"purpose": "personalization"}}),
     }
     first, second = sorted(plant(**planted), key=len)
-    assert first.startswith("staging.int_exempt: exempt events reach staging.int_exempt: lake.exempt_events -> staging.")
+    assert first.startswith(
+        "staging.int_exempt: exempt events reach staging.int_exempt: lake.exempt_events -> staging."
+    )
     path = f"lake.exempt_events -> staging.int_exempt -> {schema}.reached;"
     assert second.startswith(f"{schema}.reached: exempt events reach {schema}.reached: {path}")
 
@@ -109,11 +113,16 @@ def test_who_calls_itself_a_count_has_to_be_one(plant: Plant, schema: str, chang
 def test_exempt_events_that_sql_names_without_a_source_are_found_too(plant: Plant, code: str) -> None:
     (line,) = plant(features__sly=([], {"raw_code": code, "meta": {"purpose": "personalization"}}))
     assert "exempt events reach features.sly" in line
-    assert plant(features__fine=([], {"raw_code": f"-- {code}\nselect 1", "meta": {"purpose": "personalization"}})) == []
+    assert (
+        plant(features__fine=([], {"raw_code": f"-- {code}\nselect 1", "meta": {"purpose": "personalization"}})) == []
+    )
 
 
 def test_a_column_that_says_that_it_is_exempt_is_followed_as_well(plant: Plant) -> None:
-    counts = {"meta": {"purpose": "audience_measurement"}, "columns": {"views": {"config": {"meta": {"consent": "exempt"}}}}}
+    counts = {
+        "meta": {"purpose": "audience_measurement"},
+        "columns": {"views": {"config": {"meta": {"consent": "exempt"}}}},
+    }
     core = (["model.zantara.mixed"], {"meta": {"purpose": "collected"}})
     (line,) = plant(ops__mixed=([], counts), core__widened=core)
     assert "exempt events reach core.widened: ops.mixed -> core.widened" in line
@@ -130,11 +139,15 @@ def test_a_run_ends_before_any_sql_where_exempt_events_reach_a_feature(
     monkeypatch.setattr(pipeline, "DBT_PROJECT", project)
     with pytest.raises(InputErrors) as error:
         build_definitions(Settings(home=tmp_path / "home"))
-    assert "exempt events reach features.visits: lake.exempt_events -> staging.int_visits -> features.visits;" in str(error.value)
+    assert "exempt events reach features.visits: lake.exempt_events -> staging.int_visits -> features.visits;" in str(
+        error.value
+    )
     assert not (tmp_path / "home/data/warehouse.duckdb").exists()
 
 
-def test_an_exempt_row_among_staged_ones_is_found_by_its_line_and_by_its_basis(recorded: Recorded, tmp_path: Path) -> None:
+def test_an_exempt_row_among_staged_ones_is_found_by_its_line_and_by_its_basis(
+    recorded: Recorded, tmp_path: Path
+) -> None:
     shop = CoreShop(recorded)
     shop.build(Lake([row("a", at(0)), row("b", at(0), line_no=2)]), as_of=at(1))
     staged = ["staging.stg_lake__product_view"]
@@ -156,7 +169,10 @@ def test_a_model_that_holds_ids_of_people_says_what_for(plant: Plant) -> None:
 
 @pytest.mark.parametrize(
     ("purpose", "said"),
-    [("marketing", "unknown purpose 'marketing'"), ("collected", "the purpose 'collected' is for staging and core only")],
+    [
+        ("marketing", "unknown purpose 'marketing'"),
+        ("collected", "the purpose 'collected' is for staging and core only"),
+    ],
 )
 def test_the_purpose_is_one_that_people_can_allow(plant: Plant, purpose: str, said: str) -> None:
     (line,) = plant(features__affinity=([], {"columns": ["user_id"], "meta": {"purpose": purpose}}))
@@ -201,7 +217,9 @@ def grants(*users: str) -> list[tuple[str, ...]]:
     return [(user, "personalization", "ledger", at(0).isoformat(), "granted") for user in users]
 
 
-def test_the_check_finds_whoever_slipped_into_any_table_that_holds_people(recorded: Recorded, held: dict[str, Held]) -> None:
+def test_the_check_finds_whoever_slipped_into_any_table_that_holds_people(
+    recorded: Recorded, held: dict[str, Held]
+) -> None:
     """Put by hand into every derived table: a person, a device, a session and an organisation of one who denies."""
     shop = CoreShop(recorded)
     shop.build(Lake(list(shopping("u", "v")), grants("u")), as_of=at(2))
@@ -209,15 +227,21 @@ def test_the_check_finds_whoever_slipped_into_any_table_that_holds_people(record
     sessions = dict(shop.read("SELECT device_id, session_id FROM core.sessions"))
     of_v = {"user": "v", "device": "d v", "organisation": "o v", "session": sessions["d v"]}
     lists = Held("recommendations.user_recommendations", "personalization", {"user_id": "user"})
-    shop.con.execute("CREATE SCHEMA recommendations; CREATE TABLE recommendations.user_recommendations AS SELECT 'u' AS user_id")
+    shop.con.execute(
+        "CREATE SCHEMA recommendations; CREATE TABLE recommendations.user_recommendations AS SELECT 'u' AS user_id"
+    )
     tables = [one for one in [*held.values(), lists] if not one.then_only]
     assert len(tables) == 14 and {kind for one in tables for kind in one.kinds.values()} == set(of_v)
     with consent_read_anew(shop.con):
-        assert {one.table: without_consent(shop.con, one) for one in tables} == dict.fromkeys((one.table for one in tables), 0)
+        assert {one.table: without_consent(shop.con, one) for one in tables} == dict.fromkeys(
+            (one.table for one in tables), 0
+        )
         for one in tables:
             ((column, kind),) = one.kinds.items()
             shop.con.execute(f"INSERT INTO {one.table} ({column}) VALUES (?)", [of_v[kind]])
-        assert {one.table: without_consent(shop.con, one) for one in tables} == dict.fromkeys((one.table for one in tables), 1)
+        assert {one.table: without_consent(shop.con, one) for one in tables} == dict.fromkeys(
+            (one.table for one in tables), 1
+        )
 
 
 def test_the_check_asks_for_what_each_table_is_for(recorded: Recorded) -> None:
@@ -246,7 +270,9 @@ def test_a_table_with_ids_of_people_that_nobody_declared_is_found(recorded: Reco
     shop.build(Lake(list(shopping("u")), grants("u")), as_of=at(2))
     known = ["features.interactions", "experiments.exposures"]
     assert undeclared_tables(shop.con, known) == []
-    shop.con.execute("CREATE TABLE features.lists (userId VARCHAR); CREATE TABLE features.sizes (users BIGINT, product_id VARCHAR)")
+    shop.con.execute(
+        "CREATE TABLE features.lists (userId VARCHAR); CREATE TABLE features.sizes (users BIGINT, product_id VARCHAR)"
+    )
     assert undeclared_tables(shop.con, known) == ["features.lists"]
 
 
@@ -265,7 +291,10 @@ def test_training_takes_only_what_was_allowed_when_it_happened_and_is_now(record
         for user in ("both", "not now", "never", "only now") for said in (True, False, None)
         if user != "only now" or not said
     ]  # fmt: skip
-    said = [*grants("both", "not now", "only now"), ("not now", "personalization", "event", at(2).isoformat(), "denied")]
+    said = [
+        *grants("both", "not now", "only now"),
+        ("not now", "personalization", "event", at(2).isoformat(), "denied"),
+    ]
     shop = CoreShop(recorded)
     shop.build(Lake(events, said), as_of=at(3))
     assert trained_on(shop, 3) == {"both True"}
@@ -312,7 +341,10 @@ def test_of_two_records_at_one_instant_the_denial_holds(recorded: Recorded, orig
         assert buyers(shop) == set() and trained_on(shop, 2) == set()
         with consent_read_anew(shop.con):
             shop.con.execute("INSERT INTO segments.seg_recent_buyers (entity_id) VALUES ('u')")
-            assert without_consent(shop.con, Held("segments.seg_recent_buyers", "personalization", {"entity_id": "user"})) == 1
+            assert (
+                without_consent(shop.con, Held("segments.seg_recent_buyers", "personalization", {"entity_id": "user"}))
+                == 1
+            )
 
 
 def test_an_id_that_is_sql_is_a_person_like_any_other(recorded: Recorded) -> None:
@@ -327,4 +359,6 @@ def test_an_id_that_is_sql_is_a_person_like_any_other(recorded: Recorded) -> Non
         assert without_consent(shop.con, held) == 1
     lake.consent.append((allows, "personalization", "ledger", at(2).isoformat(), "denied"))
     shop.build(lake, as_of=at(3), since=None)
-    assert buyers(shop) == set() and len(shop.read("FROM core.users")) == 2 and len(shop.read("FROM state.consent")) == 2
+    assert (
+        buyers(shop) == set() and len(shop.read("FROM core.users")) == 2 and len(shop.read("FROM state.consent")) == 2
+    )

@@ -25,7 +25,9 @@ class Shop:
         self.con = duckdb.connect(str(folder / "warehouse.duckdb"))
         self.con.execute("SET TimeZone = 'UTC'")
 
-    def says(self, user: str, status: str, when: float, purpose: str = "personalization", origin: str = "ledger") -> None:
+    def says(
+        self, user: str, status: str, when: float, purpose: str = "personalization", origin: str = "ledger"
+    ) -> None:
         append(self.ledger, [Statement(user, purpose, status, utc_text(day(when)), origin)])
 
     def run(self, clock: float) -> list[Withdrawn]:
@@ -49,10 +51,14 @@ class Shop:
         with duckdb.connect(str(self.published)) as con:
             con.execute("CREATE SCHEMA recommendations; CREATE SCHEMA features")
             for table, rows in (("recommendations.user_recommendations", 2), ("features.interactions", 3)):
-                con.execute(f"CREATE TABLE {table} AS SELECT unnest(?::VARCHAR[]) AS user_id FROM range({rows})", [list(users)])
+                con.execute(
+                    f"CREATE TABLE {table} AS SELECT unnest(?::VARCHAR[]) AS user_id FROM range({rows})", [list(users)]
+                )
 
     def table(self) -> list[tuple[object, ...]]:
-        return self.con.execute("SELECT as_of, purpose, people, memberships, lists, interactions FROM ops.withdrawals").fetchall()
+        return self.con.execute(
+            "SELECT as_of, purpose, people, memberships, lists, interactions FROM ops.withdrawals"
+        ).fetchall()
 
 
 def day(number: float) -> datetime:

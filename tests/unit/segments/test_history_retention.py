@@ -22,7 +22,9 @@ def shop(tmp_path: Path) -> Shop:
 
 def audit(shop: Shop) -> list[tuple[object, ...]]:
     with shop.ledger.read() as db:
-        return db.execute("SELECT segment, memberships, first_day, last_day FROM expired_memberships ORDER BY 1").fetchall()
+        return db.execute(
+            "SELECT segment, memberships, first_day, last_day FROM expired_memberships ORDER BY 1"
+        ).fetchall()
 
 
 def test_a_membership_goes_when_its_days_are_over_and_an_open_one_never(shop: Shop) -> None:
@@ -32,7 +34,12 @@ def test_a_membership_goes_when_its_days_are_over_and_an_open_one_never(shop: Sh
     shop.run(T0 + 5 * DAY, "u1")
     assert history_over(shop.ledger, 10, T0 + 11 * DAY) == []
     [over] = history_over(shop.ledger, 10, T0 + 12 * DAY)
-    assert (over.segment, over.memberships, over.first_day, over.last_day) == ("seg_a", 2, T0.date() + DAY, T0.date() + DAY)
+    assert (over.segment, over.memberships, over.first_day, over.last_day) == (
+        "seg_a",
+        2,
+        T0.date() + DAY,
+        T0.date() + DAY,
+    )
     assert len(shop.history()) == 4, "a look removes nothing"
     assert expire_history(shop.ledger, 10, T0 + 12 * DAY) == 2
     shop.run(T0 + 12 * DAY, "u1")

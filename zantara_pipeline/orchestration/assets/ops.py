@@ -35,7 +35,11 @@ def alerts(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipelin
 
 @dg.asset(
     key=["ops", "withdrawals"],
-    deps=[["segments", "membership_history"], ["recommendations", "user_recommendations"], ["features", "interactions"]],
+    deps=[
+        ["segments", "membership_history"],
+        ["recommendations", "user_recommendations"],
+        ["features", "interactions"],
+    ],
     kinds={"duckdb"},
     pool="warehouse",
     description="How many people withdrew since the run before, by purpose, and what of theirs ended. Grain: as_of, purpose. "

@@ -28,7 +28,7 @@ def build_segment_assets(segment_keys: list[dg.AssetKey]) -> list[dg.AssetsDefin
         pool="warehouse",
         specs=[
             dg.AssetSpec(
-                ["segments", name], deps=segment_keys, group_name="segments", owners=_OWNERS, kinds={"duckdb"},
+                ["segments", name], deps=[*segment_keys, ["core", "users"]], group_name="segments", owners=_OWNERS, kinds={"duckdb"},
                 description=description,
             )
             for name, description in _TABLES.items()
