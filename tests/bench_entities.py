@@ -103,10 +103,10 @@ def _land(made: duckdb.DuckDBPyConnection, folder: Path, first: int, last: int) 
     items = ", ".join(f"NULL::{kind} AS {name}" for name, kind in ITEM_COLUMNS.items())
     con.execute(f"CREATE OR REPLACE VIEW lake.items AS SELECT {items} WHERE false")
     con.execute(f"CREATE OR REPLACE TABLE state.consent AS SELECT user_id, purpose, 'event' AS origin, since::VARCHAR AS "
-                f"effective_from, 'granted' AS status FROM '{folder / 'people.parquet'}', "
+                f"effective_from, 'granted' AS status, '' AS unknown_at FROM '{folder / 'people.parquet'}', "
                 f"(VALUES ('analytics'), ('personalization')) AS p (purpose)")  # fmt: skip
-    con.execute("CREATE OR REPLACE TABLE state.run_clock AS SELECT ?::TIMESTAMPTZ AS as_of, ?::DATE AS rebuild_from, "
-                "31 AS duplicate_window_days", [FIRST + timedelta(days=last), since])  # fmt: skip
+    con.execute("CREATE OR REPLACE TABLE state.run_clock AS SELECT ?::TIMESTAMPTZ AS as_of, as_of AS latest_clock, "
+                "?::DATE AS rebuild_from, 31 AS duplicate_window_days", [FIRST + timedelta(days=last), since])  # fmt: skip
     con.execute("CREATE OR REPLACE TABLE state.restaged_dates (received_date DATE)")
     con.execute("CREATE OR REPLACE TABLE state.removed_partitions (event VARCHAR, received_date DATE)")
     con.close()

@@ -8,12 +8,14 @@ import dagster as dg
 from zantara_pipeline.orchestration.assets import experiments, ops, recommend, tracking
 from zantara_pipeline.orchestration.assets.segments import build_segment_assets
 from zantara_pipeline.orchestration.checks import CHECKS
+from zantara_pipeline.orchestration.consent_checks import build_consent_checks
 from zantara_pipeline.orchestration.console import quiet_logger
-from zantara_pipeline.orchestration.dbt import build_dbt_assets, dbt_resource
+from zantara_pipeline.orchestration.dbt import build_dbt_assets, dbt_resource, ensure_manifest
 from zantara_pipeline.orchestration.pipeline import Pipeline, pipeline_resource
 from zantara_pipeline.orchestration.replay_job import replay_job
 from zantara_pipeline.orchestration.schedules import daily_schedule
 from zantara_pipeline.orchestration.sensors import alert_sensor, landing_sensor, replay_sensor
+from zantara_pipeline.privacy.lineage import check_lineage
 from zantara_pipeline.segments.contract import check_segments
 from zantara_pipeline.settings import Settings, dagster_home_is_set, load_settings
 
@@ -28,6 +30,7 @@ def build_definitions(settings: Settings, say: Callable[[str, str], None] | None
     pipeline = Pipeline(settings)
     pipeline.home.create()
     check_segments(pipeline.dbt_project, pipeline.plan.purposes)
+    lineage = check_lineage(ensure_manifest(pipeline), pipeline.plan.purposes)
     dbt_models = build_dbt_assets(pipeline)
     segment_keys = [key for key in dbt_models.keys if key.path[-1].startswith("seg_")]
     tables = [
@@ -37,6 +40,7 @@ def build_definitions(settings: Settings, say: Callable[[str, str], None] | None
         *recommend.ASSETS,
         *experiments.ASSETS,
         ops.alerts,
+        ops.withdrawals,
     ]
     internal = {"lake", "privacy", "staging"}
     published = [key for part in tables for key in part.keys if key.path[0] not in internal]
@@ -49,7 +53,7 @@ def build_definitions(settings: Settings, say: Callable[[str, str], None] | None
     )
     return dg.Definitions(
         assets=[*tables, *ops.build_closing_assets(published)],
-        asset_checks=CHECKS,
+        asset_checks=[*CHECKS, *build_consent_checks(lineage)],
         jobs=[job, replay_job],
         schedules=[daily_schedule(job)],
         sensors=[landing_sensor(pipeline, job), replay_sensor(replay_job, job), alert_sensor(pipeline)],

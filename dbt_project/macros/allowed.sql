@@ -14,11 +14,6 @@
     {{ alias }}.occurred_at <= {{ as_of() }} and {{ alias }}.received_at <= {{ as_of() }}
 {%- endmacro %}
 
-{# The purpose of another segment, for checks over all of them; while dbt parses, its meta is not known yet. #}
-{% macro purpose_of(segment) -%}
-    {{ graph.nodes['model.' ~ project_name ~ '.' ~ segment].config.meta.purpose if execute is defined and execute else 'personalization' }}
-{%- endmacro %}
-
 {# People who allow the purpose at the clock. Words that stand for nobody are sorted out here, once a person and not once an
    event: that is a tenth of the rows. #}
 {% macro allowed_people() -%}

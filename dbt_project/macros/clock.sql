@@ -8,6 +8,18 @@
     (select run_clock.as_of from state.run_clock as run_clock)
 {%- endmacro %}
 
+{# The latest clock of any run; later than as_of where a past date is built anew. "Now", for what must not look back. #}
+{% macro latest_clock() -%}
+    (select run_clock.latest_clock from state.run_clock as run_clock)
+{%- endmacro %}
+
+{# Did a statement of consent hold at the clock of the run, and was it known then? unknown_at is the latest clock that a run
+   was built for without it: at that one and before, nobody had heard it. #}
+{% macro was_known(alias) -%}
+    cast({{ alias }}.effective_from as timestamp with time zone) <= {{ as_of() }}
+    and coalesce(cast(nullif({{ alias }}.unknown_at, '') as timestamp with time zone) < {{ as_of() }}, true)
+{%- endmacro %}
+
 {# Staging is rebuilt for received dates from this one on: the earliest date that a new file touched. #}
 {% macro rebuild_from() -%}
     (select run_clock.rebuild_from from state.run_clock as run_clock)

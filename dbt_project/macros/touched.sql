@@ -192,15 +192,18 @@
     {% endif %}
 {% endmacro %}
 
-{# Statements of consent have no build: what a person's statements amount to, up to the clock, is kept as one number, and
-   a person whose number differs is touched. That holds for statements that were erased and for clocks that went back. #}
+{# Statements of consent have no build: what a person's statements amount to, at the clock and now, is kept as one number,
+   and a person whose number differs is touched. That holds for statements that were erased and for clocks that went back.
+   Each statement is one text: the hash of several values takes the last one in by xor, and two that change cancel out. #}
 {% macro statements_as_numbers() -%}
     select
-        user_id,
-        bit_xor(hash(purpose, status, origin, effective_from)) as number
-    from state.consent
-    where cast(effective_from as timestamp with time zone) <= {{ as_of() }}
-    group by user_id
+        consent.user_id,
+        bit_xor(hash(concat_ws(
+            ' ', consent.purpose, consent.status, consent.origin, consent.effective_from, {{ was_known('consent') }}
+        ))) as number
+    from state.consent as consent
+    where cast(consent.effective_from as timestamp with time zone) <= {{ latest_clock() }}
+    group by consent.user_id
 {%- endmacro %}
 
 {% macro note_consent_changes() %}

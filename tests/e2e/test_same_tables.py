@@ -59,7 +59,7 @@ def test_a_copied_home_works_at_its_new_place(small_home: Path, tmp_path: Path, 
 
 # History is what happened when: in three runs people came and went, and alerts were raised, at three clocks. (A segment
 # whose size lies in the margin above its min_size would be shown or not by its history, too; none does in this shop.)
-TELLS_WHEN = ("segments.membership_history", "expiring.membership_history", "ops.alerts")
+TELLS_WHEN = ("segments.membership_history", "expiring.membership_history", "ops.alerts", "ops.withdrawals")
 
 
 def test_three_steps_equal_one(small_home: Path, three_steps: Path) -> None:

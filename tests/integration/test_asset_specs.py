@@ -113,6 +113,22 @@ def test_checks_of_the_lake_block_what_follows(repository: dg.RepositoryDefiniti
         assert graph.get(key).blocking, name
 
 
+def test_checks_of_consent_block_whatever_is_made_of_people(repository: dg.RepositoryDefinition) -> None:
+    """Segments are checked on core.users: so their history has to come after that, too."""
+    graph = repository.asset_graph
+    for name, checks in (
+        ("core/users", ("nobody_without_consent", "reads_through_consent")),
+        ("features/interactions", ("nobody_without_consent",)),
+        ("experiments/exposures", ("nobody_without_consent",)),
+        ("recommendations/user_recommendations", ("nobody_without_consent",)),
+        ("staging/int_events__indexed", ("no_exempt_row",)),
+    ):
+        for check in checks:
+            assert graph.get(dg.AssetCheckKey(dg.AssetKey(name.split("/")), check)).blocking, (name, check)
+    for made in ("segments/membership_history", "recommendations/user_recommendations"):
+        assert dg.AssetKey(["core", "users"]) in graph.get(dg.AssetKey(made.split("/"))).parent_keys, made
+
+
 def test_a_broken_promise_about_rejects_blocks_nothing(repository: dg.RepositoryDefinition) -> None:
     key = dg.AssetCheckKey(dg.AssetKey(["lake", "quarantine"]), "rejects_as_promised")
     assert not repository.asset_graph.get(key).blocking

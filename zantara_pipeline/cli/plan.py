@@ -9,11 +9,19 @@ import json
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from zantara_pipeline.settings import load_settings
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from zantara_pipeline.storage.home import Home
+    from zantara_pipeline.storage.ledger import Ledger
+    from zantara_pipeline.tracking.plan import TrackingPlan
+    from zantara_pipeline.tracking.retention import Overdue
 
 
 class Output(StrEnum):
@@ -201,9 +209,28 @@ def health(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON."
         raise typer.Exit(1)
 
 
+_NOUNS = {"quarantine": "lines", "segment_history": "memberships that ended", "models": "versions that no longer serve"}
+
+
+def _history_and_models(home: Home, ledger: Ledger, plan: TrackingPlan, as_of: datetime) -> list[Overdue]:
+    """What of segment history and of the recommender's versions is over its time."""
+    from zantara_pipeline.recommend import models_over
+    from zantara_pipeline.segments.history_retention import history_over
+    from zantara_pipeline.tracking.retention import Overdue
+
+    history, models = plan.privacy.retention.segment_history, plan.privacy.retention.models
+    found = [
+        Overdue("segment_history", o.segment, history.enforce, o.memberships, 0, o.first_day, o.last_day, {})
+        for o in history_over(ledger, history.days, as_of)
+    ]
+    if trained := [moment.date() for moment in models_over(home.mlflow, models.days, as_of)]:
+        found.append(Overdue("models", None, models.enforce, len(trained), 0, min(trained), max(trained), {}))
+    return found
+
+
 @app.command("retention")
 def retention(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False) -> None:
-    """What is older than the plan's retention_days and still there, and whether the next run removes it. Writes nothing.
+    """What is older than the plan's retention_days (or privacy.yaml's) and still there, and whether the next run removes it. Writes nothing.
 
     The clock is ZANTARA_AS_OF, else the latest received_at. privacy.yaml says what is enforced (`retention`).
 
@@ -220,11 +247,17 @@ def retention(as_json: Annotated[bool, typer.Option("--json", help="Print as JSO
     ledger = Ledger(home.state / "ledger.db")
     as_of = settings.as_of or latest_received_at(ledger)
     found = [] if as_of is None else overdue(home, ledger, plan, as_of, settings.landing or home.landing / "events")
+    if as_of is not None:
+        found += _history_and_models(home, ledger, plan, as_of)
     if as_json:
         print(json.dumps([asdict(part) for part in found], indent=2, default=str))
         return
     for part in found:
-        what = f"{part.rows:,} lines" if part.store == "quarantine" else f"{part.rows:,} rows of {part.days:,} days"
+        what = (
+            f"{part.rows:,} {_NOUNS[part.store]}"
+            if part.store in _NOUNS
+            else f"{part.rows:,} rows of {part.days:,} days"
+        )
         values = "".join(f", values of {name} in {days:,} days" for name, days in part.properties.items())
         fate = "the next run removes them" if part.enforced else "kept: not enforced"
         print(f"{part.store}{f' {part.event}' if part.event else ''}: {what}{values} ({fate})")

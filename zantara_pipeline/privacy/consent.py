@@ -1,7 +1,7 @@
 """The consent ledger: statements that a person made, from the company's ledger file and from the events themselves.
 
-Belongs here: reading a ledger file, appending, looking up the statements of some users. Does not belong here: what an
-event needs (tracking/) and consent as of a time over all users (dbt, core.consent_history).
+Belongs here: reading a ledger file, appending, since when a statement is known, looking up the statements of some users.
+Does not belong here: what an event needs (tracking/) and consent as of a time over all users (dbt, core.consent_history).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.privacy.tombstones import load_tombstones
-from zantara_pipeline.storage.ledger import Ledger
+from zantara_pipeline.storage.ledger import RECORDED_CLOCKS_SQL, Ledger
 
 MOST_ID_LENGTH = 1_000
 """Characters of an id, in the ledger and in events: what is longer is nobody's, and would go through every join."""
@@ -92,6 +92,26 @@ def append(ledger: Ledger, statements: Iterable[Statement]) -> int:
             statements,
         )
         return db.total_changes - before
+
+
+def date_new_statements(ledger: Ledger, as_of: datetime) -> datetime:
+    """Say of statements that no run has read yet which clocks did not know them; returns the latest clock of any run.
+
+    They came after the latest run that was built for an earlier clock than this run's: no clock up to that one knows
+    them, so that a past date is built from what was known then. A run that goes back to an earlier clock is different:
+    what it takes was not known at the later clocks either. There a grant waits until the clock has passed all of them;
+    a denial counts at once, because a withdrawal reaches the next run whatever its clock.
+    """
+    now = utc_text(as_of)
+    with ledger.transaction() as db:
+        clocks = f"SELECT max(at) FROM ({RECORDED_CLOCKS_SQL})"
+        latest = db.execute(clocks).fetchone()[0] or ""
+        before = db.execute(f"{clocks} WHERE at < ?", [now]).fetchone()[0] or ""
+        db.execute(
+            "UPDATE consent SET unknown_at = CASE status WHEN 'denied' THEN ? ELSE ? END WHERE unknown_at IS NULL",
+            [before, latest if latest > now else before],
+        )
+    return max(as_of, datetime.fromisoformat(latest)) if latest else as_of
 
 
 def _read(path: Path, purposes: Collection[str]) -> Iterator[Statement]:

@@ -11,18 +11,23 @@ from zantara_pipeline.recommend.artifacts import Bundle
 from zantara_pipeline.recommend.config import RecommendationConfig, load_config
 from zantara_pipeline.recommend.files import evaluate_files
 from zantara_pipeline.recommend.publish import RecommendResult, write_offline_metrics, write_recommendations
+from zantara_pipeline.recommend.retention import expire_models, models_over
+from zantara_pipeline.recommend.tables import PERSONAL_TABLES
 from zantara_pipeline.recommend.training import CHAMPION, MODEL_NAME, TrainResult, load_champion, train_and_evaluate
 
 __all__ = [
     "CHAMPION",
     "MODEL_NAME",
+    "PERSONAL_TABLES",
     "Bundle",
     "RecommendResult",
     "RecommendationConfig",
     "TrainResult",
     "evaluate_files",
+    "expire_models",
     "load_champion",
     "load_config",
+    "models_over",
     "train_and_evaluate",
     "write_offline_metrics",
     "write_recommendations",

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """One table: `columns` maps a name to (DuckDB type, meaning), in order."""
+    """One table: `columns` maps a name to (DuckDB type, meaning), in order; purpose: what its people have to allow."""
 
     name: str
     meaning: str
     columns: dict[str, tuple[str, str]]
+    purpose: str | None = None
 
     def replace(self, con: DuckDBPyConnection) -> None:
         """Create it empty, in place of an older one, with all comments."""
@@ -72,4 +73,8 @@ USER_RECOMMENDATIONS = PublishedTable(
         "bundle_version": ("VARCHAR", "Content hash of the bundle that made the list."),
         "generated_at": ("TIMESTAMPTZ", "as_of of the run (UTC)."),
     },
+    purpose="personalization",
 )
+
+PERSONAL_TABLES = {table.name: table.purpose for table in (OFFLINE_METRICS, USER_RECOMMENDATIONS) if table.purpose}
+"""Tables of this domain that hold people, and what for; a check looks for people in them who do not allow it."""

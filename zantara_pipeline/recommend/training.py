@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 MODEL_NAME = "zantara-recommender"
 CHAMPION = "champion"
+# Tag of a version: the clock of the run that trained it.
+TRAINED_AS_OF = "trained_as_of"
 # Libraries whose version may change a learned bit; part of a bundle's identity.
 LIBRARIES = ("lightfm-next", "numpy", "scipy", "duckdb")
 SERVING = ("mlflow", "numpy", "pyarrow", "pydantic", "scipy", "lightfm-next", "pyyaml")
@@ -108,7 +110,7 @@ def train_and_evaluate(
                 progress("training and evaluating")
                 bundle = _train(con, config, found, bundle_version, identity)
                 progress("logging the model")
-                registered = registry.log(_new_version(registry, bundle, git_revision))
+                registered = registry.log(_new_version(registry, bundle, git_revision, as_of))
             registry.point(CHAMPION, registered)
     finally:
         release(con)
@@ -196,7 +198,7 @@ def _train(
     return fit_bundle(dataset, config, manifest, metrics, evaluation.per_user_table(dataset.user_ids))
 
 
-def _new_version(registry: Registry, bundle: Bundle, git_revision: str) -> NewVersion:
+def _new_version(registry: Registry, bundle: Bundle, git_revision: str, as_of: datetime) -> NewVersion:
     files = registry.empty_folder()
     bundle.save(files)
     identity, config = bundle.manifest["identity"], bundle.manifest["config"]
@@ -209,6 +211,7 @@ def _new_version(registry: Registry, bundle: Bundle, git_revision: str) -> NewVe
             "bundle_version": bundle.version,
             "served_model": bundle.served_model,
             "git_revision": git_revision,
+            TRAINED_AS_OF: as_of.astimezone(UTC).isoformat(),
             **identity,
         },
         params={**_leaves(config), **{key: str(value) for key, value in bundle.manifest["counts"].items()}},

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -54,13 +54,17 @@ class NewVersion:
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """One registered version. `number` is MLflow's counter; it may have gaps and is never published in tables."""
+    """One registered version. `number` is MLflow's counter; it may have gaps and is never published in tables.
+
+    made_at : when it was registered (wall clock).
+    """
 
     name: str
     number: int
     run_id: str
     tags: dict[str, str]
     files: Path
+    made_at: datetime
 
     @property
     def intact(self) -> bool:
@@ -148,6 +152,15 @@ class Registry:
             self._client.set_tag(version.run_id, RETRAIN_BY, day)
             self._client.set_model_version_tag(self.name, str(version.number), RETRAIN_BY, day)
 
+    def remove(self, version: ModelVersion) -> None:
+        """Forget a version and remove its files; its run stays, with figures and parameters.
+
+        Killed in between, the next writer removes the files of a model that no version points at.
+        """
+        experiment = self._client.get_experiment_by_name(EXPERIMENT)
+        self._client.delete_model_version(self.name, str(version.number))
+        self._discard_models(version.run_id, experiment.experiment_id)
+
     def log(self, new: NewVersion) -> ModelVersion:
         """Log a model with everything about it and register it; no alias is moved."""
         experiment = self._client.get_experiment_by_name(EXPERIMENT)
@@ -225,7 +238,8 @@ class Registry:
     def _as_version(self, entry: Any) -> ModelVersion:
         location = self._client.get_model_version_download_uri(entry.name, entry.version)
         files = _local(location) / "artifacts" / FILES
-        return ModelVersion(entry.name, int(entry.version), entry.run_id, dict(entry.tags), files)
+        made_at = datetime.fromtimestamp(entry.creation_timestamp / 1000, UTC)
+        return ModelVersion(entry.name, int(entry.version), entry.run_id, dict(entry.tags), files, made_at)
 
 
 def _local(uri: str) -> Path:

@@ -50,7 +50,7 @@ def build_report(published: Path, out: Path) -> Path:
 
 def render_page(run: RunSummary) -> str:
     """The page as text."""
-    parts = (_events, _quarantine, _segments, _models, _served, _experiments, _alerts)
+    parts = (_events, _quarantine, _segments, _withdrawals, _models, _served, _experiments, _alerts)
     sections = "\n".join(f"<section>\n{part(run)}\n</section>" for part in parts)
     as_of = "no as_of" if run.as_of is None else f"as of {run.as_of:%Y-%m-%d %H:%M} UTC"
     return f"""<!doctype html>
@@ -156,6 +156,18 @@ def _segments(run: RunSummary) -> str:
     table = _table(("segment", "members", "lifetime", "who is in it", "owner"), rows, numbers=[1], wide=[3])
     note = "Members are people who allow personalization. The SQL of each is in segments.catalog."
     return f'{head}{table}<p class="note">{note}</p>'
+
+
+def _withdrawals(run: RunSummary) -> str:
+    head = "<h2>Withdrawals since the run before</h2>"
+    if not run.withdrawals:
+        return head + _nothing("withdrawals")
+    rows = [
+        [escape(w.purpose), *(words.count(number) for number in (w.people, w.memberships, w.lists, w.interactions))]
+        for w in run.withdrawals
+    ]
+    columns = ("purpose", "people", "memberships ended", "lists ended", "interactions that training no longer sees")
+    return head + _table(columns, rows, numbers=range(1, 5))
 
 
 def _models(run: RunSummary) -> str:

@@ -65,6 +65,17 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Withdrawal:
+    """People who withdrew a purpose since the run before, and what of theirs ended with this one."""
+
+    purpose: str
+    people: int
+    memberships: int
+    lists: int
+    interactions: int
+
+
+@dataclass(frozen=True)
 class Metric:
     """One row of recommendations.offline_metrics; cut_date is text in UTC."""
 
@@ -142,6 +153,7 @@ class RunSummary:
     scores: tuple[Score, ...]
     alerts: tuple[AlertRow, ...]
     lacks: tuple[str, ...] = ()
+    withdrawals: tuple[Withdrawal, ...] = ()
 
     @property
     def files(self) -> int:
@@ -273,6 +285,7 @@ def summary(published: Path) -> RunSummary:
             scores=_read(con, Score, "experiments.scorecard", _SCORES),
             alerts=_read(con, AlertRow, "ops.alerts", _ALERTS),
             lacks=lacking(con),
+            withdrawals=_read(con, Withdrawal, "ops.withdrawals", _WITHDRAWALS),
         )
     finally:
         con.close()
@@ -291,6 +304,12 @@ FROM ops.quarantine_reasons GROUP BY ALL ORDER BY n DESC, 1, 2, 3
 """
 
 _SEGMENTS = "SELECT segment, description, owner, ttl_days, size FROM segments.catalog ORDER BY segment"
+
+# Of the latest run that counted, where there was any.
+_WITHDRAWALS = """
+SELECT purpose, people, memberships, lists, interactions FROM ops.withdrawals
+WHERE as_of = (SELECT max(as_of) FROM ops.withdrawals) AND people + memberships + lists + interactions > 0 ORDER BY purpose
+"""
 
 _METRICS = """
 SELECT bundle_version::VARCHAR, model, strftime(cut_date::TIMESTAMPTZ AT TIME ZONE 'UTC', '%Y-%m-%d %H:%M'),

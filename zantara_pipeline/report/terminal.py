@@ -24,7 +24,7 @@ def render_terminal(summary: RunSummary, console: Console, report: Path | None =
     table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for lines in (_events, _segments, _recommendations, _experiments, _alerts, _lacks):
+    for lines in (_events, _segments, _withdrawals, _recommendations, _experiments, _alerts, _lacks):
         before = table.row_count
         lines(summary, table)
         if table.row_count > before:
@@ -58,6 +58,12 @@ def _segments(summary: RunSummary, table: Table) -> None:
         _row(table, "segments", words.NOTHING["segments"])
     for index, segment in enumerate(summary.segments):
         _row(table, "" if index else "segments", f"{segment.segment} {words.members(segment.size)}")
+
+
+def _withdrawals(summary: RunSummary, table: Table) -> None:
+    """Only where there were any: most runs of most shops have none."""
+    for index, row in enumerate(summary.withdrawals):
+        _row(table, "" if index else "withdrawn", words.withdrawn(row))
 
 
 def _recommendations(summary: RunSummary, table: Table) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from zantara_pipeline.report.summary import AlertRow, Metric, RunSummary, Score
+from zantara_pipeline.report.summary import AlertRow, Metric, RunSummary, Score, Withdrawal
 
 NOTHING = {
     "events": "nothing to do: no event file has been ingested.",
     "quarantine": "nothing to do: no row is in quarantine.",
     "segments": "nothing to do: no segment has been published.",
+    "withdrawals": "nobody withdrew since the run before.",
     "metrics": "nothing to do: no model has been evaluated (too few interactions with consent to split by time).",
     "served": "nothing to do: no recommendation lists have been published.",
     "experiments": "nothing to do: no experiment has exposures to analyse.",
@@ -46,6 +47,13 @@ def count(value: int | None) -> str:
 def members(size: int | None) -> str:
     """A segment's size; the catalogue holds null where it is below the segment's minimum."""
     return "too few to show" if size is None else count(size)
+
+
+def withdrawn(row: Withdrawal) -> str:
+    """What ended with the withdrawals of one purpose."""
+    parts = ((row.memberships, "membership"), (row.lists, "list"), (row.interactions, "interaction"))
+    ended = ", ".join(f"{count(number)} {name}{'' if number == 1 else 's'}" for number, name in parts)
+    return f"{row.purpose}: {count(row.people)} {'person' if row.people == 1 else 'people'}; ended: {ended}"
 
 
 def share(part: int, whole: int) -> str:

@@ -22,7 +22,6 @@ from zantara_pipeline.tracking.plan import Contract, LawfulBasis
 
 PREFIX = "seg_"
 MODELS = Path("models/segments")
-CONSENT_CHECK = Path("tests/nobody_without_consent.sql")
 
 
 class SegmentMeta(Contract):
@@ -193,10 +192,8 @@ def sql_faults(sql: str) -> Iterator[tuple[str, str, int]]:
 
 
 def _file_faults(project: Path, declared: Mapping[str, Path]) -> Iterator[InputError]:
-    """SQL without YAML, YAML without SQL, SQL that steps around the rules, and a segment that nobody checks for consent."""
+    """SQL without YAML, YAML without SQL, and SQL that steps around the rules."""
     files = {path.stem: path for path in sorted(project.glob("models/**/*.sql")) if path.stem.startswith(PREFIX)}
-    checked = project / CONSENT_CHECK
-    text = checked.read_text(encoding="utf-8") if checked.exists() else ""
     for name, path in files.items():
         if path.parent != project / MODELS:
             yield InputError(f"{name}: a segment lies in {MODELS}", path, "move it there")
@@ -211,9 +208,6 @@ def _file_faults(project: Path, declared: Mapping[str, Path]) -> Iterator[InputE
                 line = sql[: found.start()].count("\n") + 1
                 todo = "remove it: the folder says how a segment is made, and the YAML holds its meta"
                 yield InputError(f"{name}: key 'config' sets what only the project may", f"{path}:{line}", todo)
-        if f"'{name}'" not in text:
-            todo = f"add '{name}' to the list of its kind there"
-            yield InputError(f"{name}: nothing checks that nobody without consent is in it", checked, todo)
     for name in sorted(set(declared) - set(files)):
         path = declared[name]
         yield InputError(f"{name}: there is no model of this name", path, f"add {MODELS / f'{name}.sql'} or remove it")

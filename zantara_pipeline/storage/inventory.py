@@ -163,7 +163,8 @@ STORES: tuple[Store, ...] = (
         "which keys identifiers were hashed with (never a key), segment entries and exits, sizes of segments",
         owner=_PRIVACY,
         access="restricted",
-        retention="unlimited: it cannot be computed again",
+        retention="unlimited: it cannot be computed again; memberships that ended: privacy.yaml, retention.segment_history, "
+        "where it enforces it (segments/history_retention.py)",
         erasure="rows of consent are deleted, memberships closed and their entity made a random word, then VACUUM "
         "(privacy/erased_tables.py)",
         on_erasure="rewritten",
@@ -310,7 +311,8 @@ STORES: tuple[Store, ...] = (
         holds="the recommender's versions: ids and embeddings of people and products",
         owner=_GROWTH,
         access="restricted",
-        retention="unlimited",
+        retention="privacy.yaml, retention.models, where it enforces it: so many days after training, but for the version that "
+        "serves (recommend/retention.py)",
         erasure="ids and what was learnt of the person alone leave the files; the version is marked in the registry, is not "
         "promoted again, and is replaced by the next training (recommend/erasure.py)",
         on_erasure="rewritten",

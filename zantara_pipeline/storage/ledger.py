@@ -25,6 +25,7 @@ CREATE TABLE IF NOT EXISTS consent (          -- one statement about one person 
     user_id TEXT NOT NULL, purpose TEXT NOT NULL, status TEXT NOT NULL CHECK (status IN ('granted', 'denied')),
     effective_from TEXT NOT NULL,             -- UTC, ISO 8601 with microseconds, so that text order is time order
     origin TEXT NOT NULL CHECK (origin IN ('ledger', 'event')),
+    unknown_at TEXT,                          -- the latest clock that a run was built for without it; '': none; null: not read yet
     PRIMARY KEY (user_id, purpose, origin, effective_from, status)) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS consent_runs (     -- how long each person's events went on saying the same; microseconds since 1970
@@ -108,6 +109,14 @@ CREATE TABLE IF NOT EXISTS expired_landed_files ( -- landed files of the home th
     sha256 TEXT PRIMARY KEY, file TEXT NOT NULL, as_of TEXT NOT NULL, received_date TEXT NOT NULL, rows INTEGER NOT NULL)
     WITHOUT ROWID;
 
+CREATE TABLE IF NOT EXISTS expired_memberships ( -- memberships of segments that were removed because their time was over
+    as_of TEXT NOT NULL, segment TEXT NOT NULL, memberships INTEGER NOT NULL, first_day TEXT NOT NULL, last_day TEXT NOT NULL,
+    PRIMARY KEY (as_of, segment)) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS expired_models (   -- versions of a model that were removed because their time was over
+    version INTEGER NOT NULL, bundle_version TEXT NOT NULL, trained_at TEXT NOT NULL, as_of TEXT NOT NULL,
+    PRIMARY KEY (version, bundle_version)) WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS retention_seen (   -- partitions that need no look before a time, while their files and the rules stay
     store TEXT NOT NULL, partition TEXT NOT NULL, state TEXT NOT NULL, due TEXT,
     PRIMARY KEY (store, partition)) WITHOUT ROWID;
@@ -134,6 +143,10 @@ CREATE TABLE IF NOT EXISTS membership_open (  -- memberships that no exit has en
     expires_at TEXT,                          -- null: not known, recorded by an earlier version
     PRIMARY KEY (segment, entity_id)) WITHOUT ROWID;
 
+CREATE TABLE IF NOT EXISTS withdrawals (      -- how many people withdrew a purpose since the run before, and what of theirs ended
+    as_of TEXT NOT NULL, purpose TEXT NOT NULL, people INTEGER NOT NULL, memberships INTEGER NOT NULL,
+    lists INTEGER NOT NULL, interactions INTEGER NOT NULL, PRIMARY KEY (as_of, purpose)) WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS segment_sizes (    -- a segment at the clock of a run; visible: outside the restricted store, too
     segment TEXT NOT NULL, as_of TEXT NOT NULL, size INTEGER NOT NULL, visible INTEGER NOT NULL,
     PRIMARY KEY (segment, as_of)) WITHOUT ROWID;
@@ -149,6 +162,26 @@ def _add_columns(db: sqlite3.Connection) -> None:
         there = {row[1] for row in db.execute(f"PRAGMA table_info({table})")}
         for name in set(names) - there:
             db.execute(f"ALTER TABLE {table} ADD COLUMN {name} INTEGER NOT NULL DEFAULT 0")
+
+
+def _add_known(db: sqlite3.Connection) -> None:
+    """A ledger of an earlier version does not say since when anything was known (docs/decisions/0028-known-at.md).
+
+    Its denials count at every clock. Its grants were known to the latest run, and count from that run's clock on.
+    """
+    if "unknown_at" not in {row[1] for row in db.execute("PRAGMA table_info(consent)")}:
+        db.execute("ALTER TABLE consent ADD COLUMN unknown_at TEXT")
+        clocks = [
+            row[0] for row in db.execute(f"SELECT DISTINCT at FROM ({RECORDED_CLOCKS_SQL}) ORDER BY at DESC LIMIT 2")
+        ]
+        before = clocks[1] if len(clocks) == 2 else ""
+        db.execute("UPDATE consent SET unknown_at = CASE status WHEN 'granted' THEN ? ELSE '' END", [before])
+
+
+# The clocks of which segment history tells: what was built for them has to be built again alike.
+RECORDED_CLOCKS_SQL = """
+    SELECT as_of AS at FROM segment_sizes UNION SELECT happened_at FROM membership WHERE change = 'enter'
+"""
 
 
 def _tables(db: sqlite3.Connection) -> set[str]:
@@ -208,6 +241,7 @@ class Ledger:
                 if statement.strip():
                     db.execute(statement)
             _add_columns(db)
+            _add_known(db)
             _runs_from_latest_words(db)
             if "membership" in before and "membership_open" not in before:
                 db.execute(_OPEN_MEMBERSHIPS_SQL)

@@ -287,12 +287,21 @@ class LandedFiles(Contract):
     days: int = Field(ge=1)
 
 
+class KeptFor(Contract):
+    """days: how long something is kept after it ended (a membership of a segment) or was made (a model)."""
+
+    enforce: bool
+    days: int = Field(ge=1)
+
+
 class Retention(Contract):
-    """What the plan's retention_days do to the lake, and how long landed files are kept. Removing history is a decision: the default only counts it."""
+    """What the plan's retention_days do to the lake, and how long landed files, ended memberships and models are kept. Removing history is a decision: the default only counts it."""
 
     quarantine: Enforced = Enforced(enforce=True)
     accepted: Enforced = Enforced(enforce=False)
     landing: LandedFiles = LandedFiles(enforce=False, days=90)
+    segment_history: KeptFor = KeptFor(enforce=False, days=730)
+    models: KeptFor = KeptFor(enforce=False, days=365)
 
 
 class Exemption(Contract):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import duckdb
 
+from zantara_pipeline.privacy.consent import date_new_statements
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
 from zantara_pipeline.tracking.migrations import event_files_sql, read_accepted, types_fingerprint
@@ -24,7 +25,8 @@ BEGINNING = date(1, 1, 1)
 NOTHING_NEW = date(9999, 12, 31)
 
 _LEDGER_COLUMNS = {
-    "consent": {"user_id": "VARCHAR", "purpose": "VARCHAR", "origin": "VARCHAR", "effective_from": "VARCHAR", "status": "VARCHAR"},
+    "consent": {"user_id": "VARCHAR", "purpose": "VARCHAR", "origin": "VARCHAR", "effective_from": "VARCHAR", "status": "VARCHAR",
+                "unknown_at": "VARCHAR"},
     "ingested_files": {
         "file": "VARCHAR", "sha256": "VARCHAR", "source": "VARCHAR", "rows_in": "BIGINT", "unparsable": "BIGINT",
         "suppressed": "BIGINT", "quarantined": "BIGINT", "accepted": "BIGINT", "late": "BIGINT", "exempt": "BIGINT",
@@ -47,6 +49,10 @@ _LEDGER_COLUMNS = {
         "expiry_id": "VARCHAR", "as_of": "VARCHAR", "event": "VARCHAR", "received_date": "VARCHAR", "source": "VARCHAR",
         "rows": "BIGINT",
     },
+    "expired_memberships": {
+        "as_of": "VARCHAR", "segment": "VARCHAR", "memberships": "BIGINT", "first_day": "VARCHAR", "last_day": "VARCHAR",
+    },
+    "expired_models": {"version": "BIGINT", "bundle_version": "VARCHAR", "trained_at": "VARCHAR", "as_of": "VARCHAR"},
     "expired_values": {"expiry_id": "VARCHAR", "event": "VARCHAR", "received_date": "VARCHAR"},
 }  # fmt: skip
 
@@ -101,6 +107,7 @@ def prepare(
     as_of : the clock of the run.
     max_lateness_days : copies of one event are at most this many days apart.
     """
+    latest_clock = date_new_statements(ledger, as_of)
     for table, columns in _LEDGER_COLUMNS.items():
         ledger.copy_table(table, con, columns)
     con.execute("CREATE TABLE IF NOT EXISTS state.staged_sources (source VARCHAR)")
@@ -115,12 +122,14 @@ def prepare(
     for event in plan.events.values():
         con.execute(_event_view(event, _partitions(home.accepted / f"event={event.event}", rebuild_from, restaged)))
     con.execute(_items_view(home.catalogue))
+    con.execute(_exempt_view(home.exempt))
     kept = [path.name.partition("=")[2] for path in sorted(home.accepted.glob("event=*"))]
     con.execute("CREATE OR REPLACE TABLE state.kept_events AS SELECT unnest(?::VARCHAR[]) AS event", [kept])
     con.execute(
         "CREATE OR REPLACE TABLE state.run_clock AS "
-        "SELECT ?::TIMESTAMPTZ AS as_of, ?::DATE AS rebuild_from, ?::INTEGER AS duplicate_window_days",
-        [as_of, rebuild_from, max_lateness_days + 1],
+        "SELECT ?::TIMESTAMPTZ AS as_of, ?::TIMESTAMPTZ AS latest_clock, ?::DATE AS rebuild_from, "
+        "?::INTEGER AS duplicate_window_days",
+        [as_of, latest_clock, rebuild_from, max_lateness_days + 1],
     )
     return Prepared(rebuild_from, full)
 
@@ -239,3 +248,22 @@ def _items_view(catalogue: Path) -> str:
         return f"CREATE OR REPLACE VIEW lake.items AS SELECT {empty} WHERE false"
     wanted = ", ".join(f"{name}::{kind} AS {name}" for name, kind in ITEM_COLUMNS.items())
     return f"CREATE OR REPLACE VIEW lake.items AS SELECT {wanted} FROM read_parquet({quote(str(catalogue))})"
+
+
+# What counting needs; properties differ from event to event, and nobody needs them for a count.
+EXEMPT_COLUMNS = {
+    "event": "VARCHAR", "received_date": "DATE", "country": "VARCHAR", "platform": "VARCHAR", "legal_reference": "VARCHAR",
+    "source": "VARCHAR", "line_no": "BIGINT",
+}  # fmt: skip
+
+
+def _exempt_view(folder: Path) -> str:
+    if not next(folder.glob("event=*/received_date=*/*.parquet"), None):
+        empty = ", ".join(f"NULL::{kind} AS {name}" for name, kind in EXEMPT_COLUMNS.items())
+        return f"CREATE OR REPLACE VIEW lake.exempt_events AS SELECT {empty} WHERE false"
+    files = quote(str(folder / "event=*" / "received_date=*" / "*.parquet"))
+    wanted = ", ".join(f"{name}::{kind} AS {name}" for name, kind in EXEMPT_COLUMNS.items())
+    return (
+        f"CREATE OR REPLACE VIEW lake.exempt_events AS SELECT {wanted} "
+        f"FROM read_parquet({files}, hive_partitioning = true, union_by_name = true)"
+    )

@@ -5,15 +5,16 @@
 
 -- What each person allows, per purpose, over time. Two voices: the company's ledger and the events themselves.
 -- Denied wins over granted as long as either voice says so; nobody who never said anything has a row (missing is denied).
+-- It is what was known at the clock: of a past date that is built anew, without what people said later of that time.
 with statements as (
     select
-        user_id,
-        purpose,
-        status,
-        origin,
-        cast(effective_from as timestamp with time zone) as effective_from
-    from {{ source('state', 'consent') }}
-    where cast(effective_from as timestamp with time zone) <= {{ as_of() }} and {{ is_touched('user_id', 'consent') }}
+        consent.user_id,
+        consent.purpose,
+        consent.status,
+        consent.origin,
+        cast(consent.effective_from as timestamp with time zone) as effective_from
+    from {{ source('state', 'consent') }} as consent
+    where {{ was_known('consent') }} and {{ is_touched('consent.user_id', 'consent') }}
 ),
 
 -- within one voice the latest statement holds; denied wins where one moment has both

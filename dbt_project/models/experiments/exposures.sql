@@ -6,5 +6,5 @@ select
     min(occurred_at) as first_exposed_at,
     count(distinct variant) > 1 as contaminated
 from {{ ref('stg_lake__experiment_exposed') }}
-where user_id is not null and occurred_at <= {{ as_of() }}
+where user_id is not null and consent_analytics and occurred_at <= {{ as_of() }}
 group by experiment_id, user_id

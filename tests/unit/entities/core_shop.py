@@ -22,7 +22,7 @@ import duckdb
 
 from zantara_pipeline.contracts_io import PACKAGED
 from zantara_pipeline.tracking.plan import TrackingPlan, load_plan
-from zantara_pipeline.tracking.sources import BEGINNING, ITEM_COLUMNS, NOTHING_NEW, lake_columns
+from zantara_pipeline.tracking.sources import BEGINNING, EXEMPT_COLUMNS, ITEM_COLUMNS, NOTHING_NEW, lake_columns
 
 PROJECT = Path(__file__).resolve().parents[3] / "dbt_project"
 DAY = datetime(2026, 3, 1, tzinfo=UTC)
@@ -46,24 +46,25 @@ def row(event_id: str, occurred_at: datetime, received_at: datetime | None = Non
 
 @dataclass
 class Lake:
-    """What was accepted so far, and what the ledgers say of consent."""
+    """What was accepted so far, and what the ledgers say of consent (in a sixth place: the latest clock without it)."""
 
     rows: list[Row] = field(default_factory=list)
-    consent: list[tuple[str, str, str, str, str]] = field(default_factory=list)
+    consent: list[tuple[str, ...]] = field(default_factory=list)
+    latest_clock: datetime | None = None  # of any run; None: that of the build
 
 
 @dataclass(frozen=True)
 class Recorded:
     """(number of the connection, statement) in the order sent: core from nothing, core that follows, and all segments.
 
-    consent_check : the SELECT of the test nobody_without_consent.
+    manifest : of the project, as JSON.
     column_checks : model -> the SELECT of what it promises of its columns, of every model that promises something.
     """
 
     anew: list[Statement]
     follow: list[Statement]
     segments: list[Statement]
-    consent_check: str
+    manifest: str
     column_checks: dict[str, str]
 
 
@@ -150,11 +151,14 @@ def land(
         )
     items = ", ".join(f"NULL::{kind} AS {name}" for name, kind in ITEM_COLUMNS.items())
     con.execute(f"CREATE OR REPLACE VIEW lake.items AS SELECT {items} WHERE false")
+    exempt = ", ".join(f"{name} {kind}" for name, kind in EXEMPT_COLUMNS.items())
+    con.execute(f"CREATE OR REPLACE TABLE lake.exempt_events ({exempt})")
     con.execute("CREATE OR REPLACE TABLE state.consent (user_id VARCHAR, purpose VARCHAR, origin VARCHAR, "
-                "effective_from VARCHAR, status VARCHAR)")  # fmt: skip
-    _insert(con, "state.consent", [list(statement) for statement in lake.consent])
-    con.execute("CREATE OR REPLACE TABLE state.run_clock AS SELECT ?::TIMESTAMPTZ AS as_of, ?::DATE AS rebuild_from, "
-                "31 AS duplicate_window_days", [as_of, since or NOTHING_NEW])  # fmt: skip
+                "effective_from VARCHAR, status VARCHAR, unknown_at VARCHAR)")  # fmt: skip
+    _insert(con, "state.consent", [[*statement, ""][:6] for statement in lake.consent])
+    con.execute("CREATE OR REPLACE TABLE state.run_clock AS SELECT ?::TIMESTAMPTZ AS as_of, ?::TIMESTAMPTZ AS latest_clock, "
+                "?::DATE AS rebuild_from, 31 AS duplicate_window_days",
+                [as_of, max(as_of, lake.latest_clock or as_of), since or NOTHING_NEW])  # fmt: skip
     con.execute("CREATE OR REPLACE TABLE state.restaged_dates (received_date DATE)")
     con.execute("CREATE OR REPLACE TABLE state.removed_partitions (event VARCHAR, received_date DATE)")
     _insert(con, "state.restaged_dates", [[day] for day in restaged])
@@ -185,24 +189,16 @@ def record(folder: Path) -> Recorded:
         recorded.append(_recorded(folder, _CORE))
         lake.rows.append(row("e2", at(1), device_id="d"))
     recorded.append(_recorded(folder, ["path:models/segments"]))
-    consent_check = compiled_check(folder, also=["test_name:sound_columns"])
+    manifest = (folder / "target" / "manifest.json").read_text(encoding="utf-8")
+    _dbt(folder, ["test_name:sound_columns"], "compile")
     checks = {
-        path.stem: path.read_text(encoding="utf-8")
+        path.stem.removeprefix("sound_columns_"): path.read_text(encoding="utf-8")
         for path in (folder / "target" / "compiled").rglob("sound_columns_*.sql")
     }
-    return Recorded(
-        *recorded, consent_check, {name.removeprefix("sound_columns_"): sql for name, sql in checks.items()}
-    )
+    return Recorded(*recorded, manifest, checks)
 
 
-def compiled_check(folder: Path, project: Path = PROJECT, also: Iterable[str] = ()) -> str:
-    """The SELECT of the test nobody_without_consent of a project; others that are asked for are compiled beside it."""
-    _dbt(folder, ["nobody_without_consent", *also], "compile", project)
-    (check,) = (folder / "target" / "compiled").rglob("nobody_without_consent.sql")
-    return check.read_text(encoding="utf-8")
-
-
-_CORE = ["+path:models/core", "int_events__stitched", "interactions"]
+_CORE = ["+path:models/core", "int_events__stitched", "interactions", "+path:models/experiments"]
 
 
 def _recorded(folder: Path, models: list[str]) -> list[Statement]:
@@ -238,13 +234,13 @@ def _listening(statements: list[Statement]) -> Iterator[None]:
     statements[:] = [(n, sql) for n, sql in statements if n in busy]
 
 
-def _dbt(folder: Path, models: list[str], verb: str = "run", project: Path = PROJECT) -> None:
+def _dbt(folder: Path, models: list[str], verb: str = "run") -> None:
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
     from dbt.cli.main import dbtRunner
 
     environment = {"ZANTARA_WAREHOUSE": str(folder / "warehouse.duckdb"), "ZANTARA_SCRATCH": str(folder / "scratch"),
                    "DO_NOT_TRACK": "1", "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"}  # fmt: skip
-    places = ["--project-dir", str(project), "--profiles-dir", str(project), "--target-path", str(folder / "target"),
+    places = ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--target-path", str(folder / "target"),
               "--log-path", str(folder / "logs"), "--log-level", "none"]  # fmt: skip
     with mock.patch.dict(os.environ, environment), contextlib.redirect_stdout(io.StringIO()):
         done = dbtRunner().invoke([verb, "--select", *models, *places])

@@ -73,7 +73,10 @@ def say(rng: random.Random, lake: Lake, day: int) -> None:
     for _ in range(WORLDS // 4):
         user, purpose = f"u{rng.randrange(WORLDS)}.{rng.randrange(2)}", rng.choice(("analytics", "personalization"))
         when = at(day, hours=rng.randrange(-20, 40)).isoformat()
-        lake.consent.append((user, purpose, rng.choice(("ledger", "event")), when, rng.choice(("granted", "denied"))))
+        unknown_at = rng.choice(("", "", at(day - 1).isoformat(), at(day).isoformat()))
+        said = (rng.choice(("ledger", "event")), when, rng.choice(("granted", "denied")), unknown_at)
+        if (user, purpose, *said[:3]) not in [known[:5] for known in lake.consent]:  # the ledger keeps the first of two
+            lake.consent.append((user, purpose, *said))
     if rng.random() < 0.3:
         gone = rng.choice(lake.consent)[0]
         lake.consent = [statement for statement in lake.consent if statement[0] != gone]
@@ -88,6 +91,7 @@ def test_following_equals_making_anew(recorded: Recorded, seed: int) -> None:
         say(rng, lake, day)
         since = min((event["received_date"] for event in rows), default=None)
         told: dict[str, Any] = {"as_of": at(day + rng.choice((1, 1, 1, -1))), "since": since}
+        lake.latest_clock = max(lake.latest_clock or told["as_of"], told["as_of"])
         if day == 3:  # values change where they are, as after a fix that was replayed
             changed = rng.sample(range(len(lake.rows)), 10)
             for place in changed:

@@ -31,7 +31,9 @@ def take(ledger: Ledger, tmp_path: Path, content: str | bytes, name: str = "cons
 
 def held(ledger: Ledger) -> list[tuple[str, ...]]:
     with ledger.read() as db:
-        return db.execute("SELECT * FROM consent ORDER BY user_id, effective_from").fetchall()
+        return db.execute(
+            "SELECT user_id, purpose, status, effective_from, origin FROM consent ORDER BY user_id, effective_from"
+        ).fetchall()
 
 
 def test_statements_are_kept_in_utc(ledger: Ledger, tmp_path: Path) -> None:
@@ -88,6 +90,25 @@ def test_ids_keep_their_commas_quotes_and_zeros(ledger: Ledger, tmp_path: Path) 
         HEADER + '"a,""b""",analytics,granted,2026-03-01T00:00:00Z\n007,analytics,granted,2026-03-01T00:00:00Z\n',
     )
     assert [row[0] for row in held(ledger)] == ["007", 'a,"b"']
+
+
+def test_records_from_the_future_and_contradictory_ones_are_kept_as_they_are_said(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    """What holds of them is decided when they are read (tests/unit/entities/test_consent_of_tables.py)."""
+    said = (
+        ("granted", "2999-01-01T00:00:00Z"),
+        ("granted", "2026-03-01T00:00:00Z"),
+        ("denied", "2026-03-01T00:00:00Z"),
+    )
+    assert take(ledger, tmp_path, HEADER + "".join(f"{USER},analytics,{status},{when}\n" for status, when in said)) == 3
+
+
+def test_an_id_that_is_sql_is_kept_as_text(ledger: Ledger, tmp_path: Path) -> None:
+    user = "x'); DROP TABLE consent; --"
+    assert take(ledger, tmp_path, HEADER + f'"{user}",analytics,granted,2026-03-01T00:00:00Z\n') == 1
+    assert [row[0] for row in held(ledger)] == [user]
+    assert statements_of(ledger, pa.array([user])).num_rows == 1
 
 
 GOOD = f"{USER},analytics,granted,2026-03-01T00:00:00Z\n"

@@ -30,6 +30,8 @@ CREATE TABLE experiments.scorecard (experiment_id VARCHAR, variant VARCHAR, metr
     p_value DOUBLE, log_p DOUBLE, method VARCHAR, verdict VARCHAR);
 CREATE TABLE ops.alerts (alert_id VARCHAR, raised_at TIMESTAMPTZ, kind VARCHAR, severity VARCHAR, subject VARCHAR,
     message VARCHAR, details VARCHAR, fingerprint VARCHAR, resolved_at TIMESTAMPTZ);
+CREATE TABLE ops.withdrawals (as_of TIMESTAMPTZ, purpose VARCHAR, people BIGINT, memberships BIGINT, lists BIGINT,
+    interactions BIGINT);
 """
 
 SCORES = [
@@ -127,6 +129,11 @@ def write_shop(path: Path) -> Path:
              "p95_latency_ms is +62.0 % [+55.0 %, +69.0 %]; at most +5 % is allowed.", "f2", None),
             ("a3", AS_OF - timedelta(days=3), "cuped_absent", "warning", "experiment/old", HOSTILE, "f3", AS_OF),
         ],
+    )  # fmt: skip
+    con.executemany(
+        "INSERT INTO ops.withdrawals VALUES (?, ?, ?, ?, ?, ?)",
+        [(AS_OF - timedelta(days=1), "analytics", 77, 7, 7, 7), (AS_OF, "analytics", 0, 0, 0, 0),
+         (AS_OF, "personalization", 3, 10, 1, 1240)],
     )  # fmt: skip
     con.close()
     return path

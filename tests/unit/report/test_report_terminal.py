@@ -30,6 +30,14 @@ def test_terminal_tells_what_the_issue_asks_for(shop: Path) -> None:
     assert len(text.splitlines()) < 60
 
 
+def test_withdrawals_of_this_run_are_told_by_purpose_and_only_where_there_were_any(
+    shop: Path, empty_shop: Path
+) -> None:
+    text = render(shop)
+    assert "personalization: 3 people; ended: 10 memberships, 1 list, 1,240 interactions" in text
+    assert "analytics: " not in text and "withdrawn" not in render(empty_shop)
+
+
 def test_terminal_says_nothing_to_do_where_there_is_nothing(bare_shop: Path) -> None:
     text = " ".join(render(bare_shop).split())
     for section in ("events", "segments", "metrics", "served", "experiments", "alerts"):

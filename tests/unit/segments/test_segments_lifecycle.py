@@ -31,8 +31,8 @@ FAR = 1000
 class Shop:
     """Members are written as "u1 u2@5": u2 is a member until day 5; who does not say stays for ever."""
 
-    def __init__(self, root: Path) -> None:
-        self.ledger = Ledger(root / "ledger.db")
+    def __init__(self, root: Path, kind: type[Ledger] = Ledger) -> None:
+        self.ledger = kind(root / "ledger.db")
         self.con = duckdb.connect()
         self.con.execute("SET TimeZone = 'UTC'")
         self.con.execute("CREATE SCHEMA segments; CREATE SCHEMA core")

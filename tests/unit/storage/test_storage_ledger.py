@@ -13,7 +13,7 @@ import pytest
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.storage.ledger import SCHEMA_VERSION, Ledger
 
-ADD = "INSERT INTO consent VALUES (?, 'analytics', 'granted', '2026-03-01T00:00:00.000000Z', 'ledger')"
+ADD = "INSERT INTO consent (user_id, purpose, status, effective_from, origin) VALUES (?, 'analytics', 'granted', '2026-03-01T00:00:00.000000Z', 'ledger')"
 WRITE = f"""
 import sys
 from pathlib import Path
@@ -119,4 +119,6 @@ def test_a_file_that_is_no_ledger_is_refused_in_one_line(tmp_path: Path) -> None
 
 def test_statuses_are_checked_by_the_ledger_itself(ledger: Ledger) -> None:
     with pytest.raises(sqlite3.IntegrityError), ledger.transaction() as db:
-        db.execute("INSERT INTO consent VALUES ('u', 'analytics', 'maybe', 't', 'ledger')")
+        db.execute(
+            "INSERT INTO consent (user_id, purpose, status, effective_from, origin) VALUES ('u', 'analytics', 'maybe', 't', 'ledger')"
+        )

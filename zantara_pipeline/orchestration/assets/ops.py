@@ -7,6 +7,9 @@ import dagster as dg
 from zantara_pipeline.orchestration.alert_ledger import alert_ledger
 from zantara_pipeline.orchestration.dbt import column_descriptions
 from zantara_pipeline.orchestration.pipeline import Pipeline
+from zantara_pipeline.privacy.withdrawals import record_withdrawals
+from zantara_pipeline.recommend import PERSONAL_TABLES
+from zantara_pipeline.segments.contract import segments_of
 from zantara_pipeline.segments.reading import SCHEMA, readings
 from zantara_pipeline.storage.engine import publish
 from zantara_pipeline.tracking.clock import is_live
@@ -28,6 +31,29 @@ def alerts(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipelin
     with pipeline.warehouse() as con:
         rows = ledger.copy_to_warehouse(con)
     return dg.MaterializeResult(metadata={"alerts": rows, "open": len(ledger.alerts(open_only=True))})
+
+
+@dg.asset(
+    key=["ops", "withdrawals"],
+    deps=[
+        ["segments", "membership_history"],
+        ["recommendations", "user_recommendations"],
+        ["features", "interactions"],
+    ],
+    kinds={"duckdb"},
+    pool="warehouse",
+    description="How many people withdrew since the run before, by purpose, and what of theirs ended. Grain: as_of, purpose. "
+    "Counts only; read by the closing table and the report.",
+    **_COMMON,
+)
+def withdrawals(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
+    of_segment = {segment.name: segment.meta.purpose for segment in segments_of(pipeline.manifest)}
+    with pipeline.warehouse() as con:
+        found = record_withdrawals(
+            con, pipeline.ledger, pipeline.as_of(context), of_segment, PERSONAL_TABLES, pipeline.home.published,
+            pipeline.plan.purposes,
+        )  # fmt: skip
+    return dg.MaterializeResult(metadata={withdrawn.purpose: str(withdrawn) for withdrawn in found})
 
 
 def build_closing_assets(published_inputs: list[dg.AssetKey]) -> list[dg.AssetsDefinition]:

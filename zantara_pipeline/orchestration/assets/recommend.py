@@ -6,8 +6,10 @@ import dagster as dg
 
 from zantara_pipeline.orchestration.pipeline import Pipeline
 from zantara_pipeline.recommend import (
+    expire_models,
     load_champion,
     load_config,
+    models_over,
     train_and_evaluate,
     write_offline_metrics,
     write_recommendations,
@@ -32,8 +34,12 @@ def model(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline
             con, load_config(pipeline.settings.contract_dirs), as_of=pipeline.as_of(context), home_mlflow=pipeline.home.mlflow,
             git_revision=git_revision(PROJECT_ROOT), progress=context.log.info,
         )  # fmt: skip
+    kept, mlflow = pipeline.plan.privacy.retention.models, pipeline.home.mlflow
+    expired = expire_models(mlflow, pipeline.ledger, kept.days, pipeline.as_of(context)) if kept.enforce else 0
+    over = 0 if kept.enforce else len(models_over(mlflow, kept.days, pipeline.as_of(context)))
     return dg.MaterializeResult(
         metadata={
+            "versions_expired": expired, "versions_over_their_retention_and_kept": over,
             "bundle_version": result.bundle_version or "none", "reused": result.reused, "serves": result.served_model or "none",
             "note": result.note, "users": result.n_users, "items": result.n_items, "interactions": result.n_interactions,
             **{name: value for name, value in result.metrics.items() if "ndcg_10" in name},
