@@ -296,6 +296,11 @@ def register(as_json: AsJson = False) -> None:
         print(
             f"segment {segment['segment']}: {segment['purpose']}; {segment['legal_basis']}, {segment['ttl_days']} days, {segment['owner']}"
         )
+    for to in found["destinations"]:
+        print(
+            f"destination {to['name']}: {to['recipient']}. {to['description']} For {', '.join(to['purposes'])}: "
+            f"{', '.join(to['segments'])}; {to['data']}. {to['owner']}"
+        )
     for store in found["stores"]:
         print(f"\n{store['name']} ({store['access']}; {store['owner']})\n  holds: {store['holds']}")
         for key in ("legal_basis", "recipients", "retention", "erasure"):
