@@ -31,6 +31,7 @@ LEFT_BY_RUNS = {
         "data/dbt/target/manifest.json",
         "data/dbt/target/run/a/b.sql",
         "data/dbt/docs.html",
+        "data/dbt/lineage.html",
         "data/dbt/logs/dbt.log",
     ],
     "run log": ["data/logs/run.log"],
