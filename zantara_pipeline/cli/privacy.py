@@ -209,6 +209,8 @@ def _tell(receipt: Receipt, *, dry_run: bool, as_json: bool) -> None:
     if dry_run:
         print("nothing was changed")
         return
+    for place in receipt.out_of_reach:
+        print(f"not reached: {place}")
     if receipt.models_marked:
         print(f"{receipt.models_marked:,} model versions are marked; to be replaced by {receipt.retrain_by}")
     print(

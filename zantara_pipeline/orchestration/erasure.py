@@ -18,7 +18,7 @@ from zantara_pipeline.privacy.erasure import Hands, Receipt, finish_open, look
 from zantara_pipeline.privacy.people import People
 from zantara_pipeline.recommend.erasure import erase_from_models, trained_on
 from zantara_pipeline.segments.destinations import load_export_keys
-from zantara_pipeline.segments.exports import erase_from_exports, memberships, pseudonyms_of
+from zantara_pipeline.segments.exports import erase_from_exports, files, memberships, pseudonyms_of
 from zantara_pipeline.settings import Settings
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.inventory import EXPORTS
@@ -39,6 +39,13 @@ def hands(settings: Settings, home: Home, ledger: Ledger, plan: TrackingPlan) ->
         name for name, place in places.items() if place and not place.resolve().is_relative_to(home.root.resolve())
     ]
 
+    not_landed_here = [f"landed {name} outside the home: not written again, not taken again" for name in outside]
+    handed_out = [
+        f"copies of exports/{to.name} that were handed out: tell {to.recipient}"
+        for to in plan.privacy.destinations
+        if to.name in files(home)
+    ]
+
     def who(users: Collection[str]) -> People:
         people = whose(home, users)
         return replace(people, pseudonyms=pseudonyms_of(home, people, load_export_keys(settings)))
@@ -51,7 +58,7 @@ def hands(settings: Settings, home: Home, ledger: Ledger, plan: TrackingPlan) ->
         models=lambda people, due: erase_from_models(home.mlflow, people.users, due),
         exports=lambda people: erase_from_exports(home, people.pseudonyms),
         retrain_days=plan.privacy.erasure.retrain_within_days,
-        out_of_reach=tuple(f"landed {name} outside the home: not written again, not taken again" for name in outside),
+        out_of_reach=(*not_landed_here, *handed_out),
     )
 
 
