@@ -38,7 +38,13 @@ pytestmark = pytest.mark.e2e
 PEOPLE = 50
 KEY = Key("k1", bytes(range(32)))
 # What tells that there was somebody: counts of what was suppressed, the tombstones, memberships that ended, alerts of then.
-TELL = ("ops.ingested_files", "ops.tombstones", "segments.membership_history", "expiring.membership_history", "ops.alerts")
+TELL = (
+    "ops.ingested_files",
+    "ops.tombstones",
+    "segments.membership_history",
+    "expiring.membership_history",
+    "ops.alerts",
+)
 
 
 def decoded(path: Path, con: duckdb.DuckDBPyConnection) -> Iterator[str]:
@@ -111,7 +117,11 @@ def handing_out(folder: Path, home: Path, alerting: dict[str, str]) -> dict[str,
     ledger = Ledger(place.state / "ledger.db")
     write_exports(place, ledger, wanted, Keyring((KEY,)), Clock(as_of, live=False), threads=1, memory_limit="500MB")
     # the clock of both runs: the latest event may be of somebody who is erased
-    return {"ZANTARA_CONTRACTS": str(folder), "ZANTARA_EXPORT_KEYS": f"k1={KEY.secret.hex()}", "ZANTARA_AS_OF": as_of.isoformat()}
+    return {
+        "ZANTARA_CONTRACTS": str(folder),
+        "ZANTARA_EXPORT_KEYS": f"k1={KEY.secret.hex()}",
+        "ZANTARA_AS_OF": as_of.isoformat(),
+    }
 
 
 def pseudonyms(people: list[str]) -> dict[str, str]:
@@ -147,7 +157,9 @@ def test_fifty_people_leave_nothing_behind(tmp_path: Path, small_home: Path, ale
     (tmp_path / "ids.txt").write_text("\n".join(people[:-1]))
     receipt = json.loads(zantara(home, "privacy", "erase", "--file", tmp_path / "ids.txt", "--json", env=env).out)
     assert (receipt["status"], receipt["people"], receipt["unknown"]) == ("complete", PEOPLE - 1, 0)
-    assert {s["store"] for s in receipt["stores"] if s["hits_before"]} >= {*before, "exports"} and receipt["models_marked"] == 1
+    assert {s["store"] for s in receipt["stores"] if s["hits_before"]} >= {*before, "exports"} and receipt[
+        "models_marked"
+    ] == 1
     assert not any(s["hits_after"] for s in receipt["stores"])
     assert not any(one in json.dumps(receipt) for one in ids)
     assert "tell Example Ads Ltd" in str(receipt["out_of_reach"])

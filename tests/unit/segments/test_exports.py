@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from segment_meta import META
+from typer.testing import CliRunner
 
+from zantara_pipeline.cli.app import app
+from zantara_pipeline.contracts_io import PACKAGED
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.privacy.decoding import hits_in, scan
 from zantara_pipeline.privacy.keyed_hash import Key, Keyring, load_keyring
@@ -324,6 +328,43 @@ def test_without_the_key_of_a_file_nobody_says_who_is_in_it(house: House) -> Non
     for ring in (None, Keyring((K2,))):
         with pytest.raises(InputError, match=r"made with key 'k1', which is not given.*zantara run"):
             pseudonyms_of(house.home, People(frozenset({"u-1"})), ring)
+
+
+def test_the_command_tells_what_is_off_written_and_gone_and_names_nobody(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.run(destination("ad_network"), destination("mail", "seg_readers"), sizes={"seg_buyers": 20, "seg_readers": 9})
+    monkeypatch.setenv("ZANTARA_HOME", str(house.home.root))
+
+    def say(*arguments: str, contracts: str | None = None) -> Any:
+        if contracts is not None:
+            (tmp_path / "contracts").mkdir(exist_ok=True)
+            (tmp_path / "contracts" / "privacy.yaml").write_text(contracts)
+            monkeypatch.setenv("ZANTARA_CONTRACTS", str(tmp_path / "contracts"))
+        return CliRunner().invoke(app, ["segments", "export", *arguments])
+
+    off = say("list").stdout.splitlines()
+    assert off == [
+        "ad_network: off, and its file goes with the next run. Example Ads Ltd, processor. seg_buyers 20",
+        "mail: gone from privacy.yaml, and its file goes with the next run. mail Ltd. seg_readers too few to hand out",
+    ]
+    on = (PACKAGED / "privacy.yaml").read_text().replace("enabled: false\n", "enabled: true\n")
+    shown = say("show", "ad_network", contracts=on).stdout
+    for words in (
+        "state         written",
+        "key_id        k1",
+        "segment       seg_buyers: 20 (user, personalization, 30 days, at least 10)",
+    ):
+        assert words in shown
+    told_ = json.loads(say("show", "ad_network", "--json").stdout)
+    assert told_["handed_out"][0]["members"] == 20 and told_["recipient"] == "Example Ads Ltd, processor"
+    assert not [one for one in house.pseudonyms("ad_network") if one in shown + json.dumps(told_)]
+    unknown = say("show", "nobody")
+    assert isinstance(unknown.exception, InputError) and "there is no destination of this name" in str(
+        unknown.exception
+    )
+    house.run()
+    assert "ad_network: not written yet. Example Ads Ltd, processor. seg_recent_buyers" in say("list").stdout
 
 
 # ---- the contract
