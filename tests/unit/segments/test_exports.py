@@ -31,6 +31,7 @@ from zantara_pipeline.segments.destinations import check_destinations, key_of, n
 from zantara_pipeline.segments.exports import (
     Clock,
     Written,
+    _fill,
     erase_from_exports,
     file_of,
     memberships,
@@ -197,6 +198,46 @@ def test_pseudonyms_of_the_engine_are_those_of_python(ids: list[str], entity: st
         ids = [one.replace("\0", "") for one in ids]
         got = con.execute(f"SELECT {sql} FROM (SELECT unnest(?::VARCHAR[]) AS id)", [ids]).fetchall()
     assert [row[0] for row in got] == [oracle(K1.secret, "ads", f"{entity} {one}") for one in ids]
+
+
+MEMBER = st.tuples(st.integers(0, 30), st.booleans())  # hours that are left, and whether the person consents now
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(MEMBER, max_size=8), st.integers(1, 6), st.booleans(), st.integers(0, 23))
+def test_a_file_holds_those_who_may_be_handed_out_and_nobody_else(
+    members: list[tuple[int, bool]], min_size: int, visible: bool, hour: int
+) -> None:
+    """Whatever the memberships are: who consents, whose last whole day is not over, of a segment that is large enough."""
+    as_of = datetime(2026, 3, 1, hour, 30, tzinfo=UTC)
+    with duckdb.connect() as con:
+        con.execute(
+            "SET TimeZone = 'UTC'; SET threads = 1; ATTACH ':memory:' AS w; ATTACH ':memory:' AS p; CREATE SCHEMA w.segments; "
+            "CREATE SCHEMA w.core; CREATE SCHEMA w.state; CREATE TABLE w.segments.catalog AS SELECT 'seg_buyers' AS segment, "
+            "'d' AS description, 'personalization' AS purpose, 'consent' AS legal_basis, 'user' AS entity, 30 AS ttl_days, "
+            f"{min_size} AS min_size, 'export' AS access_level; "
+            f"CREATE TABLE w.state.segment_visibility AS SELECT 'seg_buyers' AS segment, {visible} AS visible; "
+            "CREATE TABLE w.segments.seg_buyers (entity_id VARCHAR, expires_at TIMESTAMPTZ); CREATE TABLE w.core.consent_history "
+            "(user_id VARCHAR, purpose VARCHAR, status VARCHAR, effective_to TIMESTAMPTZ)"
+        )
+        for number, (hours, consents) in enumerate(members):
+            ends = as_of + timedelta(hours=hours, microseconds=number + 1)
+            con.execute("INSERT INTO w.segments.seg_buyers VALUES (?, ?)", [f"u-{number}", ends])
+            said = (
+                ("personalization", "granted")
+                if consents
+                else ("analytics", "granted")
+                if number % 2
+                else ("personalization", "denied")
+            )
+            con.execute("INSERT INTO w.core.consent_history VALUES (?, ?, ?, NULL)", [f"u-{number}", *said])
+        _fill(con, destination("ads"), K1, Clock(as_of, live=False))
+        found = set(con.execute("FROM p.main.seg_buyers").fetchall())
+        kept = set(con.execute("FROM p.expiring.seg_buyers").fetchall())
+    midnights = [(n, (as_of + timedelta(hours=hours, microseconds=n + 1)).replace(hour=0, minute=0, second=0, microsecond=0))
+                 for n, (hours, consents) in enumerate(members) if consents]  # fmt: skip
+    expected = {(oracle(K1.secret, "ads", f"user u-{n}"), day) for n, day in midnights if day > as_of}
+    assert found == kept == (expected if visible and len(expected) >= min_size else set())
 
 
 def test_a_small_segment_leaves_nothing_in_the_file_and_no_size(house: House) -> None:
