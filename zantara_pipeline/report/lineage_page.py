@@ -307,8 +307,8 @@ details.model td div { color: var(--muted); font-size: .92em; }
 details.model ul { margin: 0; padding: 0; list-style: none; }
 .how code { display: block; max-height: 7.5em; overflow: auto; white-space: pre-wrap; }
 @media (min-width: 721px) {
-  details.model th:nth-child(1) { width: 21%; } details.model th:nth-child(2) { width: 34%; }
-  details.model th:nth-child(4), details.model th:nth-child(5) { width: 12%; }
+  details.model th:nth-child(1) { width: 21%; } details.model th:nth-child(2) { width: 32%; }
+  details.model th:nth-child(4) { width: 14%; } details.model th:nth-child(5) { width: 12%; }
   #sources details.model th:nth-child(2) { width: 14%; } #sources details.model th:nth-child(3) { width: 65%; }
 }
 @media (max-width: 720px) {
