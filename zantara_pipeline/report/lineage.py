@@ -58,7 +58,7 @@ def trace(models: Mapping[str, str], columns: Columns) -> dict[Column, Trace]:
         schema, _, table = relation.partition(".")
         tree.setdefault(schema, {})[table] = dict.fromkeys(names, "unknown")
     known = MappingSchema({DATABASE: tree}, dialect="duckdb")
-    found = {}
+    found: dict[Column, Trace] = {}
     for relation, sql in models.items():
         found |= {Column(relation, name): one for name, one in _of_model(relation, sql, columns, known).items()}
     return found

@@ -120,7 +120,7 @@ def write_exports(
     written = []
     for destination in destinations:
         path = file_of(home, destination.name)
-        before = _about(path)["key_id"] if path.exists() else latest_key(ledger, destination.name)
+        before = _last_key(path, ledger, destination.name)
         with written_beside(home, home.warehouse, path, threads=threads, memory_limit=memory_limit) as con:
             members = _fill(con, destination, keyring.last, clock)
         with ledger.transaction() as db:
@@ -128,6 +128,14 @@ def write_exports(
         replaced = before if before not in (None, keyring.last.id) else None
         written.append(Written(destination, path, keyring.last.id, replaced, members))
     return written
+
+
+def _last_key(path: Path, ledger: Ledger, destination: str) -> str | None:
+    """Id of the key of the file that lies there; where none does, or nobody can read it, that of the last one known."""
+    try:
+        return str(_about(path)["key_id"]) if path.exists() else latest_key(ledger, destination)
+    except (InputError, duckdb.Error):
+        return latest_key(ledger, destination)
 
 
 def _fill(con: duckdb.DuckDBPyConnection, destination: Destination, key: Key, clock: Clock) -> dict[str, int | None]:
@@ -220,8 +228,12 @@ _COMMENTS = {
 
 @contextmanager
 def opened(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A file as its recipient opens it."""
-    with closing(duckdb.connect(str(path), read_only=True)) as con:
+    """A file as its recipient opens it; one that is damaged is told in one line."""
+    try:
+        con = duckdb.connect(str(path), read_only=True)
+    except duckdb.Error:
+        raise InputError("the file cannot be read", path, "remove it; the next run writes it anew") from None
+    with closing(con):
         con.execute("SET TimeZone = 'UTC'")
         yield con
 

@@ -302,6 +302,17 @@ def test_a_write_that_was_killed_leaves_the_file_of_before_and_nothing_behind(
     assert len(house.rows("ads")) == 12 and [one.name for one in path.parent.iterdir()] == ["segments.duckdb"]
 
 
+def test_a_file_that_is_damaged_is_told_and_written_anew(house: House) -> None:
+    house.run(destination("ads"))
+    path = file_of(house.home, "ads")
+    path.unlink()
+    path.write_bytes(b"no database")
+    with pytest.raises(InputError, match=r"segments\.duckdb: the file cannot be read; remove it"):
+        house.people("u-1")
+    house.run(destination("ads"))
+    assert len(house.rows("ads")) == 20
+
+
 def test_a_new_key_gives_new_pseudonyms_and_is_told(house: House) -> None:
     [first] = house.run(destination("ads"))
     before = house.pseudonyms("ads")
