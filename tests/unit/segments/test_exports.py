@@ -15,14 +15,18 @@ from typing import Any
 
 import duckdb
 import pytest
+from event_lines import Shop, event
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 from segment_meta import META
 from typer.testing import CliRunner
 
 from zantara_pipeline.cli.app import app
 from zantara_pipeline.contracts_io import PACKAGED
 from zantara_pipeline.errors import InputError
+from zantara_pipeline.orchestration.erasure import hands
+from zantara_pipeline.privacy import erasure
 from zantara_pipeline.privacy.decoding import hits_in, scan
 from zantara_pipeline.privacy.keyed_hash import Key, Keyring, load_keyring
 from zantara_pipeline.privacy.people import Matcher, People
@@ -45,11 +49,12 @@ from zantara_pipeline.segments.lifecycle import record_membership
 from zantara_pipeline.segments.reading import readings
 from zantara_pipeline.segments.tables import sizes_of, write_tables
 from zantara_pipeline.segments.visibility import load_rules, record_sizes
+from zantara_pipeline.settings import Settings
 from zantara_pipeline.storage.engine import publish, published, warehouse
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.inventory import unexplained
 from zantara_pipeline.storage.ledger import Ledger
-from zantara_pipeline.tracking.plan import Destination, PrivacyContract
+from zantara_pipeline.tracking.plan import Destination, PrivacyContract, load_plan
 
 LIMITS: dict[str, Any] = {"threads": 1, "memory_limit": "500MB"}
 NOW = datetime.now(UTC)
@@ -356,6 +361,31 @@ def test_an_erased_person_is_found_before_and_nowhere_after(house: House) -> Non
         assert set(house.pseudonyms(name)) == was - person.pseudonyms and len(house.pseudonyms(name)) == 11
     assert house.rows("ads", "seg_carts") == [], "whose a shared session was nobody knows here"
     assert erase_from_exports(house.home, person.pseudonyms) == 0, "and again without harm"
+
+
+def test_an_erasure_that_was_killed_is_finished_without_the_key(tmp_path: Path) -> None:
+    """From the request on, it is known by which pseudonyms the person was handed out; no id and no pseudonym is in the receipt."""
+    shop, house = Shop(tmp_path / "home"), House(tmp_path / "home")
+    shop.land("a.jsonl", [event(user_id="u-5", event_id="e-1"), event(user_id="u-6", event_id="e-2")])
+    shop.ingest()
+    house.run(destination("ads"))
+    with_key = Settings(home=house.home.root, export_keys=SecretStr(f"k1={K1.secret.hex()}"))
+    plan = load_plan(with_key.contract_dirs)
+    work = hands(with_key, house.home, house.ledger, plan)
+    looked = erasure.look(house.home, house.ledger, work, ["u-5"])
+    assert looked.found["exports"].hits == 1
+    erasure._Request.new(looked, work).save(house.home)
+
+    without = hands(Settings(home=house.home.root), house.home, house.ledger, plan)
+    with pytest.raises(InputError, match="made with key 'k1', which is not given"):
+        erasure.look(house.home, house.ledger, without, ["u-6"])
+    receipt = erasure.finish_open(house.home, house.ledger, without)
+    assert receipt is not None and (receipt.status, receipt.people) == ("complete", 1)
+    [exports] = [store for store in receipt.stores if store.store == "exports"]
+    assert (exports.hits_before, exports.files_before, exports.hits_after) == (1, 1, 0)
+    assert not set(house.pseudonyms("ads")) & looked.people.pseudonyms and len(house.pseudonyms("ads")) == 19
+    written = next(house.home.receipts.glob("*.json")).read_text()
+    assert not [one for one in (*looked.people.pseudonyms, "u-5") if one in written]
 
 
 def test_an_erasure_below_min_size_takes_the_segment_along(house: House) -> None:
