@@ -28,7 +28,7 @@ ui: .installed-base ## Dagster on loopback
 models: .installed-base ## MLflow on loopback
 	@$(ZANTARA) models
 
-docs: .installed-base ## dbt docs as one page
+docs: .installed-base ## dbt docs and column lineage, a page each
 	@$(ZANTARA) docs
 
 bench: .installed-test ## speed and memory as ratios

@@ -39,6 +39,7 @@ class Settings(BaseSettings):
     max_lateness_days : an event later than this is quarantined (too_late); also how far back duplicates are sought.
     threads, memory_limit : bounds of the embedded engine.
     pii_keys_file, pii_keys : the keys for direct identifiers, as a file or as text (privacy/keyed_hash.py reads them).
+    export_keys_file, export_keys : the keys for pseudonyms in exports, in the same way.
     """
 
     model_config = SettingsConfigDict(env_prefix="ZANTARA_", extra="ignore", frozen=True)
@@ -57,10 +58,16 @@ class Settings(BaseSettings):
 
     pii_keys_file: Path | None = None
     pii_keys: SecretStr | None = None
+    export_keys_file: Path | None = None
+    export_keys: SecretStr | None = None
 
     @property
     def pii_keys_text(self) -> str | None:
         return None if self.pii_keys is None else self.pii_keys.get_secret_value()
+
+    @property
+    def export_keys_text(self) -> str | None:
+        return None if self.export_keys is None else self.export_keys.get_secret_value()
 
     @cached_property
     def contract_dirs(self) -> tuple[Path, ...]:

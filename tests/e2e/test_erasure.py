@@ -7,6 +7,7 @@ gzip its content. It is the positive control and the proof; the product's own se
 from __future__ import annotations
 
 import gzip
+import hmac
 import json
 import re
 import shutil
@@ -19,9 +20,13 @@ import duckdb
 import numpy as np
 import pytest
 from pipeline_homes import assert_same_tables, copy_home, published, reading, warehouse, with_project, zantara
+from pydantic import SecretStr
 
+from zantara_pipeline.contracts_io import PACKAGED
 from zantara_pipeline.orchestration.erasure import hands
 from zantara_pipeline.privacy import erasure
+from zantara_pipeline.privacy.keyed_hash import Key, Keyring
+from zantara_pipeline.segments.exports import Clock, write_exports
 from zantara_pipeline.settings import Settings
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.inventory import store_of, unexplained
@@ -31,6 +36,7 @@ from zantara_pipeline.tracking.plan import load_plan
 pytestmark = pytest.mark.e2e
 
 PEOPLE = 50
+KEY = Key("k1", bytes(range(32)))
 # What tells that there was somebody: counts of what was suppressed, the tombstones, memberships that ended, alerts of then.
 TELL = (
     "ops.ingested_files",
@@ -91,22 +97,53 @@ def own_ids(home: Path, people: list[str]) -> set[str]:
         return {row[0] for row in con.execute(query, [people]).fetchall()}
 
 
-def killed_before_it_began(home: Path, user: str) -> None:
+def killed_before_it_began(home: Path, user: str, env: dict[str, str]) -> None:
     """An erasure whose request was written down, and no more."""
     place, ledger = Home(home), Ledger(home / "data" / "state" / "ledger.db")
-    settings = Settings(home=home)
+    settings = Settings(home=home, export_keys=SecretStr(env["ZANTARA_EXPORT_KEYS"]))
     work = hands(settings, place, ledger, load_plan(settings.contract_dirs))
     erasure._Request.new(erasure.look(place, ledger, work, [user]), work).save(place)
+
+
+def handing_out(folder: Path, home: Path, alerting: dict[str, str]) -> dict[str, str]:
+    """Contracts with the packaged destination turned on and a key, under which what the home holds is handed out."""
+    shutil.copytree(alerting["ZANTARA_CONTRACTS"], folder)
+    text = (PACKAGED / "privacy.yaml").read_text(encoding="utf-8")
+    (folder / "privacy.yaml").write_text(text.replace("enabled: false\n", "enabled: true\n"), encoding="utf-8")
+    wanted, place = load_plan([PACKAGED, folder]).privacy.exports, Home(home)
+    assert [to.name for to in wanted] == ["ad_network"]
+    with reading(warehouse(home)) as con:
+        [(as_of,)] = con.execute("SELECT as_of FROM state.run_clock").fetchall()
+    ledger = Ledger(place.state / "ledger.db")
+    write_exports(place, ledger, wanted, Keyring((KEY,)), Clock(as_of, live=False), threads=1, memory_limit="500MB")
+    # the clock of both runs: the latest event may be of somebody who is erased
+    return {
+        "ZANTARA_CONTRACTS": str(folder),
+        "ZANTARA_EXPORT_KEYS": f"k1={KEY.secret.hex()}",
+        "ZANTARA_AS_OF": as_of.isoformat(),
+    }
+
+
+def pseudonyms(people: list[str]) -> dict[str, str]:
+    """What people are called at the destination, by Python's own HMAC -> who it is."""
+    own = hmac.digest(KEY.secret, b"zantara_pipeline: pseudonyms for ad_network", "sha256")
+    return {hmac.digest(own, f"user {one}".encode(), "sha256").hex(): one for one in people}
+
+
+def handed_out(home: Path) -> set[str]:
+    with reading(home / "data" / "exports" / "ad_network" / "segments.duckdb") as con:
+        return {row[0] for row in con.execute("SELECT pseudonym FROM seg_recent_buyers").fetchall()}
 
 
 def test_fifty_people_leave_nothing_behind(
     tmp_path: Path, small_home: Path, parsed: Path, alerting: dict[str, str]
 ) -> None:
     home, other = copy_home(small_home, tmp_path / "home"), with_project(tmp_path / "other", parsed)
-    with reading(warehouse(home)) as con:  # the clock of both runs: the latest event may be of somebody who is erased
-        [(as_of,)] = con.execute("SELECT as_of FROM state.run_clock").fetchall()
-    env = alerting | {"ZANTARA_AS_OF": as_of.isoformat()}
+    env = handing_out(tmp_path / "contracts", home, alerting)
     people = some_people(home)
+    called = pseudonyms(people)
+    received = {called[one] for one in handed_out(home) & set(called)}
+    assert 5 < len(received) < len(handed_out(home))
     anonymous = own_ids(home, people)
     assert len(people) == PEOPLE and len(anonymous) >= 20
     ids = {*people, *anonymous}
@@ -115,28 +152,34 @@ def test_fifty_people_leave_nothing_behind(
     for store in ("landing", "accepted events", "state ledger", "warehouse", "published copy", "model artifacts"):
         assert len(before[store] & set(people)) >= PEOPLE // 2, store
 
-    answer = json.loads(zantara(home, "privacy", "export", people[0], tmp_path / "answer", "--json").out)
+    answer = json.loads(zantara(home, "privacy", "export", people[0], tmp_path / "answer", "--json", env=env).out)
     assert answer["entries"]["events.json"] > 0 and answer["entries"]["tables.json"] >= 3
+    assert answer["entries"]["exports.json"] == int(people[0] in received)
 
     (tmp_path / "ids.txt").write_text("\n".join(people[:-1]))
-    receipt = json.loads(zantara(home, "privacy", "erase", "--file", tmp_path / "ids.txt", "--json").out)
+    receipt = json.loads(zantara(home, "privacy", "erase", "--file", tmp_path / "ids.txt", "--json", env=env).out)
     assert (receipt["status"], receipt["people"], receipt["unknown"]) == ("complete", PEOPLE - 1, 0)
-    assert {s["store"] for s in receipt["stores"] if s["hits_before"]} >= set(before) and receipt["models_marked"] == 1
+    assert {s["store"] for s in receipt["stores"] if s["hits_before"]} >= {*before, "exports"} and receipt[
+        "models_marked"
+    ] == 1
     assert not any(s["hits_after"] for s in receipt["stores"])
     assert not any(one in json.dumps(receipt) for one in ids)
+    assert "tell Example Ads Ltd" in str(receipt["out_of_reach"])
+    assert handed_out(home) & set(called) <= {name for name, who in called.items() if who == people[-1]}
     rest = set().union(*where(home, ids).values())
     assert people[-1] in rest and not rest & set(people[:-1])
     with reading(published(home)) as con:  # readers had a copy all the time
         assert con.execute("SELECT count(*) FROM core.users").fetchall()[0][0] > 0
 
-    killed_before_it_began(home, people[-1])
+    killed_before_it_began(home, people[-1], env)
     zantara(home, "run", env=env)
-    assert where(home, ids) == {} and unexplained(home) == []
+    assert where(home, ids | set(called)) == {} and unexplained(home) == []
     assert len(list((home / "data" / "receipts").glob("*.json"))) == 2
 
     shutil.copytree(home / "data" / "landing", other / "data" / "landing")
     zantara(other, "run", env=env)
     assert_same_tables(published(home), published(other), besides=TELL)
+    assert handed_out(home) == handed_out(other)
     with reading(published(home)) as con:
         query = "SELECT count(*) FROM segments.membership_history WHERE exit_reason = 'erased' AND starts_with(entity_id, 'erased-')"
         assert con.execute(query).fetchall()[0][0] > 0

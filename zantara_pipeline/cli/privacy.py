@@ -209,6 +209,8 @@ def _tell(receipt: Receipt, *, dry_run: bool, as_json: bool) -> None:
     if dry_run:
         print("nothing was changed")
         return
+    for place in receipt.out_of_reach:
+        print(f"not reached: {place}")
     if receipt.models_marked:
         print(f"{receipt.models_marked:,} model versions are marked; to be replaced by {receipt.retrain_by}")
     print(
@@ -295,6 +297,11 @@ def register(as_json: AsJson = False) -> None:
     for segment in found["segments"]:
         print(
             f"segment {segment['segment']}: {segment['purpose']}; {segment['legal_basis']}, {segment['ttl_days']} days, {segment['owner']}"
+        )
+    for to in found["destinations"]:
+        print(
+            f"destination {to['name']}: {to['recipient']}. {to['description']} For {', '.join(to['purposes'])}: "
+            f"{', '.join(to['segments'])}; {to['data']}. {to['owner']}"
         )
     for store in found["stores"]:
         print(f"\n{store['name']} ({store['access']}; {store['owner']})\n  holds: {store['holds']}")

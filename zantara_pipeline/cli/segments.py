@@ -192,6 +192,80 @@ def preview(
         raise typer.Exit(1)
 
 
+export_app = typer.Typer(help="Segments that are handed to others, by pseudonym.", no_args_is_help=True)
+app.add_typer(export_app, name="export")
+Destination = Annotated[str, typer.Argument(help="Name of a destination of privacy.yaml.", metavar="DEST")]
+
+
+@export_app.command("list")
+def export_list(as_json: AsJson = False) -> None:
+    """Destinations of privacy.yaml: who receives which segments, how many members, and since when.
+
+    Example: zantara segments export list
+    """
+    found = _exports()
+    if as_json:
+        _print_json(found)
+        return
+    for one in found:
+        sizes = ", ".join(f"{s['segment']} {_count(s['shown_now'])}" for s in one["handed_out"]) or ", ".join(
+            one["segments"]
+        )
+        print(f"{one['name']}: {one['state']}. {one['recipient']}. {sizes}")
+    if not found:
+        print("no destinations; docs/how-to-export-segments.md says how to add one")
+
+
+@export_app.command("show")
+def export_show(name: Destination, as_json: AsJson = False) -> None:
+    """One destination: who receives what and for which purposes, the file, its key and its segments. Names nobody.
+
+    Example: zantara segments export show ad_network
+    """
+    one = next((one for one in _exports() if one["name"] == name), None)
+    if one is None:
+        raise InputError("there is no destination of this name", name, "see `zantara segments export list`")
+    if as_json:
+        _print_json(one)
+        return
+    for key in ("name", "state", "description", "recipient", "owner", "purposes", "file", "key_id", "as_of"):
+        said = ", ".join(one[key]) if key == "purposes" else one[key]
+        print(f"{key:13} {'none yet' if said is None else said}")
+    for segment in one["handed_out"]:
+        print(f"{'segment':13} {segment['segment']}: {_count(segment['shown_now'])} ({segment['entity']}, {segment['purpose']}, "
+              f"{segment['ttl_days']} days, at least {segment['min_size']})")  # fmt: skip
+
+
+def _count(members: int) -> str:
+    return f"{members:,}" if members else "too few to hand out"
+
+
+def _exports() -> list[dict[str, Any]]:
+    """Every destination as the contract has it, with what its file says; a file of no destination is told, too."""
+    from zantara_pipeline.segments.exports import files, told
+    from zantara_pipeline.tracking.plan import load_plan
+
+    settings = load_settings()
+    home, declared = Home(settings.home), load_plan(settings.contract_dirs).privacy.destinations
+    written = {name: told(path) | {"file": str(path)} for name, path in files(home).items()}
+    found = []
+    for destination in declared:
+        file = written.pop(destination.name, {})
+        off = "off, and its file goes with the next run" if file else "off"
+        state = off if not destination.enabled else "written" if file else "not written yet"
+        found.append(_export(destination.model_dump(exclude={"enabled"}), state, file))
+    for name, file in written.items():
+        kept = {key: file[key] for key in ("description", "recipient", "purposes")}
+        said = {"name": name, **kept, "owner": None, "segments": [s["segment"] for s in file["segments"]]}
+        found.append(_export(said, "gone from privacy.yaml, and its file goes with the next run", file))
+    return found
+
+
+def _export(said: dict[str, Any], state: str, file: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: file.get(key) for key in ("file", "key_id", "as_of")}
+    return {**said, "state": state, **kept, "handed_out": file.get("segments", [])}
+
+
 def _segment(name: str, restricted: bool) -> dict[str, Any]:
     rows = _read(restricted, "SELECT * FROM segments.catalog WHERE segment = $name", name=name)
     if not rows:

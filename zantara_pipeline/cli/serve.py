@@ -1,4 +1,4 @@
-"""`zantara ui`, `models`, `docs`: the pages of Dagster, MLflow and dbt for this home, on loopback."""
+"""`zantara ui`, `models`, `docs`: the pages of Dagster and MLflow for this home, on loopback; those of dbt as files."""
 
 from __future__ import annotations
 
@@ -65,12 +65,13 @@ def models(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000)
 
 
 def docs() -> None:
-    """Build the dbt docs of this home as one static page, data/dbt/docs.html.
+    """Build the dbt docs of this home, and the lineage of every column, as one static page each: data/dbt/docs.html, lineage.html.
 
     Example: zantara docs
     """
     from zantara_pipeline.orchestration.dbt import dbt_environment
     from zantara_pipeline.orchestration.pipeline import Pipeline
+    from zantara_pipeline.report.lineage_page import read_lineage, said, write_lineage_page
 
     pipeline = Pipeline(load_settings())
     if not pipeline.home.warehouse.exists():
@@ -89,4 +90,6 @@ def docs() -> None:
         )
     page = pipeline.home.dbt / "docs.html"
     (target / "static_index.html").replace(page)
+    lineage = read_lineage(target / "manifest.json", pipeline.home.warehouse)
     print(page)
+    print(f"{write_lineage_page(lineage, pipeline.plan, pipeline.home.dbt / 'lineage.html')} ({said(lineage)})")

@@ -3,8 +3,9 @@
 Belongs here: putting them together. Does not belong here: any step of an erasure (privacy/erasure.py), Dagster.
 """
 
+from collections.abc import Collection
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,11 @@ from zantara_pipeline.privacy.erased_tables import published_rows
 from zantara_pipeline.privacy.erasure import Hands, Receipt, finish_open, look
 from zantara_pipeline.privacy.people import People
 from zantara_pipeline.recommend.erasure import erase_from_models, trained_on
+from zantara_pipeline.segments.destinations import load_export_keys
+from zantara_pipeline.segments.exports import erase_from_exports, files, memberships, pseudonyms_of
 from zantara_pipeline.settings import Settings
 from zantara_pipeline.storage.home import Home
+from zantara_pipeline.storage.inventory import EXPORTS
 from zantara_pipeline.storage.ledger import Ledger
 from zantara_pipeline.tracking.clock import latest_received_at
 from zantara_pipeline.tracking.lake_erasure import erase_from_lake
@@ -34,14 +38,27 @@ def hands(settings: Settings, home: Home, ledger: Ledger, plan: TrackingPlan) ->
     outside = [
         name for name, place in places.items() if place and not place.resolve().is_relative_to(home.root.resolve())
     ]
+
+    not_landed_here = [f"landed {name} outside the home: not written again, not taken again" for name in outside]
+    handed_out = [
+        f"copies of exports/{to.name} that were handed out: tell {to.recipient}"
+        for to in plan.privacy.destinations
+        if to.name in files(home)
+    ]
+
+    def who(users: Collection[str]) -> People:
+        people = whose(home, users)
+        return replace(people, pseudonyms=pseudonyms_of(home, people, load_export_keys(settings)))
+
     return Hands(
-        whose=lambda users: whose(home, users),
+        whose=who,
         held=lambda people: _held(home, ledger, people),
         landed=lambda people: erase_landed(home, ledger, landing, people.matcher),
         lake=lambda people: erase_from_lake(home, ledger, plan, people),
         models=lambda people, due: erase_from_models(home.mlflow, people.users, due),
+        exports=lambda people: erase_from_exports(home, people.pseudonyms),
         retrain_days=plan.privacy.erasure.retrain_within_days,
-        out_of_reach=tuple(f"landed {name} outside the home: not written again, not taken again" for name in outside),
+        out_of_reach=(*not_landed_here, *handed_out),
     )
 
 
@@ -67,7 +84,7 @@ def kept_of(settings: Settings, home: Home, ledger: Ledger, plan: TrackingPlan, 
     with ledger.read() as db:
         query = "SELECT segment, happened_at, change, exit_reason FROM membership WHERE entity_id = ? ORDER BY seq"
         names = ("segment", "happened_at", "change", "exit_reason")
-        memberships = [dict(zip(names, row, strict=True)) for row in db.execute(query, [user])]
+        entries = [dict(zip(names, row, strict=True)) for row in db.execute(query, [user])]
     return {
         "about": {
             "written_at": datetime.now(UTC), "as_of": as_of, "user_id": user,
@@ -79,7 +96,8 @@ def kept_of(settings: Settings, home: Home, ledger: Ledger, plan: TrackingPlan, 
         "events": accepted_rows(home, people),
         "lines_kept_as_they_came": kept_lines(home, people),
         "landed_lines": landed_lines(home, people),
-        "segment_memberships": memberships,
+        "segment_memberships": entries,
+        "exports": memberships(home, people.pseudonyms),
         "tables": published_rows(home, people.matcher),
         "models_trained_on_them": models,
     }  # fmt: skip
@@ -106,7 +124,8 @@ def register_of(settings: Settings) -> dict[str, Any]:
                 segments = [dict(zip(names, row, strict=True)) for row in rows]
     purposes = {name: purpose.description for name, purpose in plan.privacy.purposes.items()}
     exemptions = [rule.model_dump() for rule in plan.privacy.exemptions]
-    return register(purposes, events, exemptions, segments)
+    destinations = [destination.model_dump() for destination in plan.privacy.destinations]
+    return register(purposes, events, exemptions, segments, destinations)
 
 
 def _held(home: Home, ledger: Ledger, people: People) -> dict[str, int]:
@@ -120,6 +139,7 @@ def _held(home: Home, ledger: Ledger, people: People) -> dict[str, int]:
         )
     held = {"accepted events": rows_of(home, people), "state ledger": statements}
     held["model artifacts"] = len(trained_on(home.mlflow, people.users))
+    held[EXPORTS] = len(memberships(home, people.pseudonyms))
     held["published copy"] = _published_users(home.published, users)
     held["warehouse"] = _published_users(home.warehouse, users)
     return held

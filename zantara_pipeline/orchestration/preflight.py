@@ -14,6 +14,7 @@ from zantara_pipeline.experiments import load_experiments
 from zantara_pipeline.privacy.keyed_hash import load_keyring
 from zantara_pipeline.recommend import load_config
 from zantara_pipeline.segments.contract import check_segments
+from zantara_pipeline.segments.destinations import check_destinations, load_export_keys
 from zantara_pipeline.segments.visibility import load_rules
 from zantara_pipeline.settings import PROJECT_ROOT, Settings
 from zantara_pipeline.storage.home import Home
@@ -37,12 +38,12 @@ DBT_PROJECT = PROJECT_ROOT / "dbt_project"
 
 
 def check_contracts(settings: Settings) -> None:
-    """Load tracking plan, privacy, adapters, experiments, recommendation, segments and alerts as the steps will.
+    """Load tracking plan, privacy, adapters, experiments, recommendation, segments, destinations and alerts as the steps will.
 
     Raises
     ------
     InputError : the first thing wrong, with file, line and key (of segments: everything, a line each); a YAML file of the overlay that nothing reads; a type
-        that changed without a migration while the lake holds the event; direct identifiers and no key.
+        that changed without a migration while the lake holds the event; direct identifiers or destinations of exports and no key.
     """
     folders = settings.contract_dirs
     if settings.contracts is not None:
@@ -54,7 +55,9 @@ def check_contracts(settings: Settings) -> None:
     load_experiments([folder / "experiments" for folder in folders])
     load_config(folders)
     load_rules(folders)
-    check_segments(DBT_PROJECT, load_plan(folders).purposes)
+    plan = load_plan(folders)
+    metas = check_segments(DBT_PROJECT, plan.purposes)
+    check_destinations(plan.privacy, metas, load_export_keys(settings), folders)
     load_alerts_config(overlay_files(folders, "alerts.yaml")["alerts.yaml"])
 
 

@@ -122,7 +122,7 @@ RECIPIENTS: dict[Access, str] = {
 
 
 def register(purposes: Mapping[str, str], events: Collection[Mapping[str, Any]], exemptions: Collection[Mapping[str, Any]],
-             segments: Collection[Mapping[str, Any]]) -> dict[str, Any]:  # fmt: skip
+             segments: Collection[Mapping[str, Any]], destinations: Collection[Mapping[str, Any]]) -> dict[str, Any]:  # fmt: skip
     """The record of processing (Art. 30 GDPR) as far as the pipeline knows it.
 
     Parameters
@@ -130,6 +130,7 @@ def register(purposes: Mapping[str, str], events: Collection[Mapping[str, Any]],
     purposes : name -> description, as people consent to them.
     events : name, consent_category, retention_days and owner of each.
     segments : name, purpose, legal_basis, owner, ttl_days, access_level of each that was built.
+    destinations : name, recipient, owner, purposes, segments, enabled of each.
     """
     consented = [
         {"purpose": name, "description": text, "legal_basis": "consent",
@@ -145,6 +146,12 @@ def register(purposes: Mapping[str, str], events: Collection[Mapping[str, Any]],
         "purposes": [*consented, *exempt],
         "events": sorted(events, key=lambda event: str(event["event"])),
         "segments": list(segments),
+        "destinations": [
+            {key: one[key] for key in ("name", "description", "recipient", "owner", "purposes", "segments")}
+            | {"data": "pseudonyms of its own, and until which day each is a member"}
+            for one in destinations
+            if one["enabled"]
+        ],
         "stores": [_entry(store) for store in STORES],
     }
 

@@ -29,9 +29,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from zantara_pipeline.privacy.people import Matcher
+from zantara_pipeline.privacy.people import Matcher, People
 from zantara_pipeline.storage.home import Home
-from zantara_pipeline.storage.inventory import store_of
+from zantara_pipeline.storage.inventory import EXPORTS, store_of
 
 BATCH_ROWS = 65_536
 _SQLITE = b"SQLite format 3\0"
@@ -48,8 +48,10 @@ class Found:
     unreadable: list[str] = field(default_factory=list)
 
 
-def scan(home: Home, matcher: Matcher, besides: Collection[Path] = ()) -> dict[str, Found]:
+def scan(home: Home, people: People, besides: Collection[Path] = ()) -> dict[str, Found]:
     """Search every file below data/ and mlflow/; store -> what was found there (paths below the home).
+
+    In exports people are sought by their pseudonyms, too.
 
     besides : files that are left out, because they hold the request itself.
     """
@@ -59,7 +61,9 @@ def scan(home: Home, matcher: Matcher, besides: Collection[Path] = ()) -> dict[s
         store = store_of(relative)
         place = found[store.name if store else UNEXPLAINED]
         try:
-            hits = hits_in(path, matcher)
+            hits = hits_in(path, people.matcher)
+            if store is not None and store.name == EXPORTS:
+                hits += hits_in(path, people.pseudonym_matcher)
         except FileNotFoundError:  # a log that rotated, a socket that closed
             continue
         except (

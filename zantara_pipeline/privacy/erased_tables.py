@@ -147,7 +147,7 @@ LEDGER_TABLES: dict[str, Rule | str] = {
             "replays", "discards", "quarantine_files", "lake_types_checked", "expired_lines", "expired_rows",
             "expired_values", "expired_exempt_rows", "expired_exempt_values", "expired_landed_files", "retention_seen", "quarantine_erasures",
             "lake_erasures", "tombstones", "pii_keys", "key_rotations",
-            "segment_sizes", "withdrawals", "expired_memberships", "expired_models",
+            "segment_sizes", "withdrawals", "expired_memberships", "expired_models", "export_keys",
         ),
         NOBODY,
     ),

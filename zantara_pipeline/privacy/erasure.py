@@ -45,6 +45,7 @@ class Hands:
     held : store -> how much of these people its own query finds there; asks nothing that the proof asks.
     landed, lake : take them out of landed files; out of the lake and the restricted stores.
     models : mark and clean stored models, to be replaced by a time; returns how many.
+    exports : take them out of files that are handed out, by their pseudonyms.
     retrain_days : how long a model may serve that was trained on somebody who was erased.
     out_of_reach : places that feed this home and do not belong to it, in words.
     """
@@ -54,6 +55,7 @@ class Hands:
     landed: Callable[[People], object]
     lake: Callable[[People], object]
     models: Callable[[People, datetime], int]
+    exports: Callable[[People], object]
     retrain_days: int
     out_of_reach: tuple[str, ...] = ()
 
@@ -116,7 +118,7 @@ def look(home: Home, ledger: Ledger, hands: Hands, users: Collection[str]) -> Lo
     """
     people = hands.whose(users)
     matcher = people.matcher
-    found = scan(home, matcher)
+    found = scan(home, people)
     for store, held in hands.held(people).items():
         if held and not found.get(store, Found()).hits:
             what = (
@@ -131,7 +133,7 @@ def look(home: Home, ledger: Ledger, hands: Hands, users: Collection[str]) -> Lo
 
 def _only(people: People, found: Collection[str]) -> People:
     known = people.users & frozenset(found)
-    return People(known, people.anonymous, people.devices) if known else People(frozenset())
+    return People(known, people.anonymous, people.devices, people.pseudonyms) if known else People(frozenset())
 
 
 def erase(home: Home, ledger: Ledger, hands: Hands, looked: Looked) -> Receipt:
@@ -203,8 +205,8 @@ class _Request:
         if not path.exists():
             return None
         try:
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            people = People(*(frozenset(kept[name]) for name in ("users", "anonymous", "devices")))
+            kept = {"pseudonyms": [], **json.loads(path.read_text(encoding="utf-8"))}  # of earlier versions without any
+            people = People(*(frozenset(kept[name]) for name in ("users", "anonymous", "devices", "pseudonyms")))
             before = {name: StoreResult(**values) for name, values in kept["before"].items()}
             due = datetime.fromisoformat(kept["retrain_by"])
             return cls(kept["erasure_id"], kept["requested_at"], people, kept["unknown"], before, due)
@@ -217,6 +219,8 @@ class _Request:
         kept: dict[str, Any] = {
             "erasure_id": self.erasure_id, "requested_at": self.requested_at, "users": sorted(self.people.users),
             "anonymous": sorted(self.people.anonymous), "devices": sorted(self.people.devices), "unknown": self.unknown,
+            # so that a killed erasure needs no key to be finished
+            "pseudonyms": sorted(self.people.pseudonyms),
             "before": {name: asdict(result) for name, result in self.before.items()}, "retrain_by": self.retrain_by.isoformat(),
         }  # fmt: skip
         _write(request_file(home), kept)
@@ -233,10 +237,11 @@ def _carry_out(home: Home, ledger: Ledger, hands: Hands, request: _Request) -> R
     marked = hands.models(people, request.retrain_by)
     erase_from_ledger(ledger, people, now)
     erase_published(home, people.matcher)
+    hands.exports(people)
     drop_warehouse(home)
     clear_scratch(home)
     _remove_rebuilt(home, people)
-    after = scan(home, people.matcher, besides={request_file(home)})
+    after = scan(home, people, besides={request_file(home)})
     left = sum(found.hits for found in after.values())
     unreadable = sum(len(found.unreadable) for found in after.values())
     status: Status = "incomplete" if left else "unproved" if unreadable else "complete"

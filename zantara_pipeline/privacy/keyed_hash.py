@@ -100,8 +100,12 @@ def _fold(text: str, keys: Iterable[Key]) -> str:
     return text
 
 
-def load_keyring(file: Path | None, text: str | None) -> Keyring | None:
+def load_keyring(file: Path | None, text: str | None, setting: str = "ZANTARA_PII_KEYS") -> Keyring | None:
     """The keyring of a file (one `id: hex` a line, # begins a comment) or of a text (`k1=hex,k2=hex`); None: neither.
+
+    Parameters
+    ----------
+    setting : the variable of the text; with _FILE behind it that of the file.
 
     Raises
     ------
@@ -109,30 +113,30 @@ def load_keyring(file: Path | None, text: str | None) -> Keyring | None:
         stands twice. Never says what stands there.
     """
     if file is not None and text is not None:
-        raise InputError("keys are given twice", "settings ZANTARA_PII_KEYS_FILE and ZANTARA_PII_KEYS", "unset one")
+        raise InputError("keys are given twice", f"settings {setting}_FILE and {setting}", "unset one")
     if file is not None:
-        return _keyring(_lines_of(file), ":")
+        return _keyring(_lines_of(file, setting), ":", setting)
     if text is not None:
-        parts = ((f"setting ZANTARA_PII_KEYS, key {n}", part) for n, part in enumerate(text.split(","), 1))
-        return _keyring(parts, "=")
+        parts = ((f"setting {setting}, key {n}", part) for n, part in enumerate(text.split(","), 1))
+        return _keyring(parts, "=", setting)
     return None
 
 
-def _lines_of(file: Path) -> Iterator[tuple[str, str]]:
+def _lines_of(file: Path, setting: str) -> Iterator[tuple[str, str]]:
     try:
         if file.stat().st_mode & 0o077:
             raise InputError("others than its owner may read the keys", file, f"chmod 600 {file}")
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"the keys cannot be read ({type(error).__name__})", file, "see setting ZANTARA_PII_KEYS_FILE"
+            f"the keys cannot be read ({type(error).__name__})", file, f"see setting {setting}_FILE"
         ) from None
     for number, line in enumerate(lines, 1):
         if line.strip() and not line.lstrip().startswith("#"):
             yield f"{file}:{number}", line
 
 
-def _keyring(parts: Iterable[tuple[str, str]], between: str) -> Keyring:
+def _keyring(parts: Iterable[tuple[str, str]], between: str, setting: str) -> Keyring:
     keys: list[Key] = []
     for where, part in parts:
         key = _key(part, between, where)
@@ -140,7 +144,7 @@ def _keyring(parts: Iterable[tuple[str, str]], between: str) -> Keyring:
             raise InputError("an id or a key stands twice", where, "give each key once, oldest first")
         keys.append(key)
     if not keys:
-        raise InputError("there are no keys", "setting ZANTARA_PII_KEYS_FILE", _EXAMPLE)
+        raise InputError("there are no keys", f"setting {setting}_FILE", _EXAMPLE)
     return Keyring(tuple(keys))
 
 
@@ -168,6 +172,10 @@ class SqlTokens:
     def of_values(self, text: str) -> str:
         """SQL: the token of a text that is a value, whatever it looks like; null stays null."""
         return f"('{HASHED}:{self.keyring.last.id}:' || {_fold_sql(text, self.keyring.keys)})"
+
+    def digest_of(self, text: str) -> str:
+        """SQL: the digest of a text alone, 64 hex digits; null stays null."""
+        return _fold_sql(text, self.keyring.keys)
 
     def of_stored(self, text: str) -> str:
         """SQL: the token of a text that may be one already, of whatever key; null stays null."""

@@ -63,11 +63,13 @@ class People:
     """Ids of those whom a request is about; prints no id.
 
     anonymous, devices : those that belong to these people alone.
+    pseudonyms : what they are called in files that are handed out.
     """
 
     users: frozenset[str]
     anonymous: frozenset[str] = frozenset()
     devices: frozenset[str] = frozenset()
+    pseudonyms: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
         return f"People({len(self.users)} users, {len(self.anonymous)} anonymous ids, {len(self.devices)} devices)"
@@ -82,6 +84,10 @@ class People:
     @cached_property
     def matcher(self) -> Matcher:
         return Matcher(self.ids)
+
+    @cached_property
+    def pseudonym_matcher(self) -> Matcher:
+        return WholeValues(self.pseudonyms)
 
 
 def is_distinctive(text: str) -> bool:
@@ -171,6 +177,17 @@ class Matcher:
             named |= set(self._phrases.findall(text))
         self.found |= named
         return bool(named)
+
+
+class WholeValues(Matcher):
+    """Finds ids that fill a whole value of a column: thousands of 64 digits each make no expression that an engine takes."""
+
+    def values_in(self, field: str, column: pa.ChunkedArray | pa.Array) -> list[str]:
+        column = column.cast(pa.string())
+        named = column.filter(pc.is_in(column, value_set=pa.array(sorted(self.ids), pa.string())))
+        found = [str(value) for value in pc.unique(named).to_pylist()]
+        self.found.update(found)
+        return found
 
 
 class Pairs(list[tuple[str, Any]]):

@@ -78,8 +78,10 @@ def segments_of(manifest: Path) -> list[Segment]:
     return sorted(found, key=lambda segment: segment.name)
 
 
-def check_segments(project: Path, purposes: Collection[str]) -> None:
+def check_segments(project: Path, purposes: Collection[str]) -> dict[str, SegmentMeta]:
     """Refuse a dbt project whose segments do not say what they must; nothing is built, and no SQL runs, before.
+
+    Returns what each segment says of itself, by name.
 
     Parameters
     ----------
@@ -90,12 +92,15 @@ def check_segments(project: Path, purposes: Collection[str]) -> None:
     ------
     InputErrors : every fault of every segment, one line each, with file, line, key and what to do.
     """
-    faults = list(_faults(project, purposes))
+    metas: dict[str, SegmentMeta] = {}
+    faults = list(_faults(project, purposes, metas))
     if faults:
         raise InputErrors(faults)
+    return metas
 
 
-def _faults(project: Path, purposes: Collection[str]) -> Iterator[InputError]:
+def _faults(project: Path, purposes: Collection[str], metas: dict[str, SegmentMeta]) -> Iterator[InputError]:
+    """Everything that is wrong; fills `metas` where nothing is."""
     declared: dict[str, Path] = {}
     files = sorted(path for path in project.glob("models/**/*.y*ml") if "target" not in path.parts)
     for path in files:
@@ -106,7 +111,10 @@ def _faults(project: Path, purposes: Collection[str]) -> Iterator[InputError]:
         for index, model in enumerate(models if isinstance(models, list) else []):
             if isinstance(model, dict) and str(model.get("name", "")).startswith(PREFIX):
                 declared[str(model["name"])] = path
-                yield from _model_faults(model, path, line_of, index, purposes)
+                faults = list(_model_faults(model, path, line_of, index, purposes))
+                yield from faults
+                if not faults:
+                    metas[str(model["name"])] = SegmentMeta.model_validate(model["config"]["meta"])
     yield from _file_faults(project, declared)
 
 

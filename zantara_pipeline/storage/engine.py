@@ -99,22 +99,36 @@ def publish(
     schemas : only these; empty: all that are published.
     """
     target = target or home.published
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_suffix(".duckdb.new")
-    beside.unlink(missing_ok=True)
-    con = open_engine(None, home, threads=threads, memory_limit=memory_limit)
-    try:
-        con.execute(f"ATTACH {_literal(home.warehouse)} AS w (READ_ONLY)")
-        con.execute(f"ATTACH {_literal(beside)} AS p")
+    with written_beside(home, home.warehouse, target, threads=threads, memory_limit=memory_limit) as con:
         for relation in con.execute(_PUBLISHED_RELATIONS).fetchall():
             reading = (readings or {}).get(relation, Reading("SELECT * FROM {source}"))
             if reading is not None and (not schemas or relation[0] in schemas):
                 _copy(con, relation, reading)
         _comment(con, descriptions or {})
+    return target
+
+
+@contextmanager
+def written_beside(
+    home: Home, source: Path, target: Path, *, threads: int, memory_limit: str
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection with `source` attached as w, read only, and a new file as p, which takes the place of `target` on leaving.
+
+    Whatever goes wrong inside leaves the target as it was; the next attempt removes what lies beside.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_suffix(".duckdb.new")
+    for left in (beside, beside.with_name(beside.name + ".wal")):
+        left.unlink(missing_ok=True)
+    con = open_engine(None, home, threads=threads, memory_limit=memory_limit)
+    try:
+        con.execute(f"ATTACH {_literal(source)} AS w (READ_ONLY)")
+        con.execute(f"ATTACH {_literal(beside)} AS p")
+        yield con
         con.execute("DETACH p")
     finally:
         con.close()
-    return _swapped_in(beside, target)
+    _swap_in(beside, target)
 
 
 def copy_without(home: Home, copy: Path, keep: Keep, *, threads: int, memory_limit: str) -> None:
@@ -122,12 +136,7 @@ def copy_without(home: Home, copy: Path, keep: Keep, *, threads: int, memory_lim
 
     The new file is written from nothing: a row that is not copied leaves no byte, as it would where it is deleted.
     """
-    beside = copy.with_suffix(".duckdb.new")
-    beside.unlink(missing_ok=True)
-    con = open_engine(None, home, threads=threads, memory_limit=memory_limit)
-    try:
-        con.execute(f"ATTACH {_literal(copy)} AS w (READ_ONLY)")
-        con.execute(f"ATTACH {_literal(beside)} AS p")
+    with written_beside(home, copy, copy, threads=threads, memory_limit=memory_limit) as con:
         for schema, table in con.execute(_TABLES).fetchall():
             con.execute(f'CREATE SCHEMA IF NOT EXISTS p."{schema}"')
             rows = f'FROM w."{schema}"."{table}" WHERE {keep(con, schema, table)}'
@@ -138,18 +147,13 @@ def copy_without(home: Home, copy: Path, keep: Keep, *, threads: int, memory_lim
             con.execute(sql)
         con.execute("USE memory")
         _comment(con, {})
-        con.execute("DETACH p")
-    finally:
-        con.close()
-    _swapped_in(beside, copy)
 
 
-def _swapped_in(beside: Path, target: Path) -> Path:
+def _swap_in(beside: Path, target: Path) -> None:
     with beside.open("rb+") as handle:
         os.fsync(handle.fileno())
     beside.chmod(0o444)
     beside.replace(target)
-    return target
 
 
 def _copy(con: duckdb.DuckDBPyConnection, relation: Relation, reading: Reading) -> None:

@@ -103,6 +103,11 @@ class Home:
         return self.data / "alerts"
 
     @property
+    def exports(self) -> Path:
+        """One folder a destination, with the file that is handed out."""
+        return self.data / "exports"
+
+    @property
     def receipts(self) -> Path:
         """What erasures did; nothing in it names anybody."""
         return self.data / "receipts"

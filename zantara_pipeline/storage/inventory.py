@@ -63,6 +63,9 @@ class Store:
 _PLATFORM, _GROWTH, _PRIVACY = "data-platform@example.com", "growth-data@example.com", "privacy@example.com"
 _NOBODY = "holds nothing about a person"
 
+EXPORTS = "exports"
+"""The store in which people have other names: pseudonyms."""
+
 STORES: tuple[Store, ...] = (
     Store(
         name="landing",
@@ -219,6 +222,19 @@ STORES: tuple[Store, ...] = (
         legal_basis="of each segment its own basis",
     ),
     Store(
+        name=EXPORTS,
+        paths=tuple(f"data/exports/*/segments.duckdb{end}" for end in ("", ".new", ".new.wal")),
+        holds="segments of access level export, one file a destination of privacy.yaml: pseudonyms of its own and until when "
+        "each is a member; no id, no name",
+        owner=_PRIVACY,
+        access="export",
+        retention="one run; whoever is past their time is not shown; a destination that is gone or off takes its file along",
+        erasure="the files that hold the person's pseudonyms are written again, and sessions of them left out until the next "
+        "run (segments/exports.py); files that were handed out already belong to their recipients",
+        on_erasure="rewritten",
+        legal_basis="of each segment its own basis",
+    ),
+    Store(
         name="scratch",
         paths=("data/scratch/**", "data/.probe-*"),
         holds="what the engine spills while it works",
@@ -246,9 +262,10 @@ STORES: tuple[Store, ...] = (
             "data/dbt/parse-*/**",
             "data/dbt/docs/**",
             "data/dbt/docs.html*",
+            "data/dbt/lineage.html*",
             "data/dbt/logs/**",
         ),
-        holds="compiled models, documentation and logs of dbt",
+        holds="compiled models, documentation, column lineage and logs of dbt",
         owner=_PLATFORM,
         access="internal",
         retention="replaced by the next build",

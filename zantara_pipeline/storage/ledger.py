@@ -133,6 +133,11 @@ CREATE TABLE IF NOT EXISTS key_rotations (    -- stored tokens that were folded 
     rotation_id TEXT PRIMARY KEY, rotated_at TEXT NOT NULL, key_id TEXT NOT NULL, files INTEGER NOT NULL,
     rows INTEGER NOT NULL, first_received_date TEXT);
 
+CREATE TABLE IF NOT EXISTS export_keys (      -- keys that a destination's pseudonyms were made with; never a key itself
+    destination TEXT NOT NULL, key_id TEXT NOT NULL,
+    check_value TEXT NOT NULL,                -- tells two keys of one id apart
+    first_used TEXT NOT NULL, PRIMARY KEY (destination, key_id)) WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS membership (       -- one entry or exit of one entity
     seq INTEGER PRIMARY KEY,                  -- order of things at one moment (two runs may share a clock)
     segment TEXT NOT NULL, entity_type TEXT NOT NULL, entity_id TEXT NOT NULL,

@@ -318,6 +318,23 @@ class Erasure(Contract):
     retrain_within_days: int = Field(default=30, ge=1)
 
 
+class Destination(Contract):
+    """Somebody outside to whom segments are handed, by pseudonym: segments/exports.py says what is in the file.
+
+    name : of the folder below data/exports; part of what pseudonyms are made of, so another name gives others.
+    purposes : what the recipient may use them for; a segment's own has to be among them.
+    enabled : false: nothing is written, and what was written is removed.
+    """
+
+    name: SnakeCase
+    description: str = Field(min_length=1)
+    recipient: str = Field(min_length=1)
+    owner: str = Field(pattern=r"^[^@\s]+@[^@\s]+$")
+    purposes: tuple[str, ...] = Field(min_length=1)
+    segments: tuple[str, ...] = Field(min_length=1)
+    enabled: bool = True
+
+
 class PrivacyContract(Contract):
     """contracts/privacy.yaml."""
 
@@ -328,6 +345,12 @@ class PrivacyContract(Contract):
     retention: Retention = Retention()
     erasure: Erasure = Erasure()
     exemptions: tuple[Exemption, ...] = ()
+    destinations: tuple[Destination, ...] = ()
+
+    @property
+    def exports(self) -> tuple[Destination, ...]:
+        """Destinations that are written to."""
+        return tuple(destination for destination in self.destinations if destination.enabled)
 
     @model_validator(mode="after")
     def _category_is_a_purpose(self) -> PrivacyContract:

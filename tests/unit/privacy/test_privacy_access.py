@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from zantara_pipeline.cli.app import app
+from zantara_pipeline.contracts_io import PACKAGED
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.privacy.access import standing
 from zantara_pipeline.privacy.consent import Statement, append
@@ -164,3 +165,16 @@ def test_the_register_names_every_store_its_basis_and_its_recipients(tmp_path: P
     )
     assert {event["event"] for event in found["events"]} == set(PLAN.events)
     assert "legal basis: consent to the event's category" in invoke(shop, "register").stdout
+
+
+def test_the_register_names_who_receives_what(tmp_path: Path, invoke: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = Shop(tmp_path / "home")
+    assert json.loads(invoke(shop, "register", "--json").stdout)["destinations"] == [], "the packaged example is off"
+    (tmp_path / "contracts").mkdir()
+    on = (PACKAGED / "privacy.yaml").read_text().replace("enabled: false\n", "enabled: true\n")
+    (tmp_path / "contracts" / "privacy.yaml").write_text(on)
+    monkeypatch.setenv("ZANTARA_CONTRACTS", str(tmp_path / "contracts"))
+    [found] = json.loads(invoke(shop, "register", "--json").stdout)["destinations"]
+    assert (found["recipient"], found["purposes"]) == ("Example Ads Ltd, processor", ["personalization"])
+    assert found["segments"] == ["seg_recent_buyers"] and "pseudonyms" in found["data"]
+    assert "destination ad_network: Example Ads Ltd, processor." in invoke(shop, "register").stdout

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from zantara_pipeline.privacy.decoding import UNEXPLAINED, hits_in, scan
 from zantara_pipeline.privacy.erased_tables import LEDGER_TABLES
-from zantara_pipeline.privacy.people import PLACEHOLDERS, Matcher, is_distinctive
+from zantara_pipeline.privacy.people import PLACEHOLDERS, Matcher, People, is_distinctive
 from zantara_pipeline.settings import PROJECT_ROOT
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.inventory import STORES
@@ -87,7 +87,7 @@ def test_stores_are_told_apart_and_what_cannot_be_read_is_named(tmp_path: Path) 
     (home.landing / "events" / "cut.jsonl.gz").write_bytes(gzip.compress(b"x" * 999)[:-9])
     (home.data / "exports.csv").write_text("entity_id\nu-17\n")
     (home.mlflow / "a.parquet").write_bytes(b"PAR1 not really")
-    found = scan(home, Matcher({WHO}))
+    found = scan(home, People(frozenset({WHO})))
     assert found["landing"].files == ["data/landing/events/a.jsonl"]
     assert found["landing"].unreadable == ["data/landing/events/cut.jsonl.gz"]
     assert found[UNEXPLAINED].files == ["data/exports.csv"] and found[UNEXPLAINED].unreadable == ["mlflow/a.parquet"]

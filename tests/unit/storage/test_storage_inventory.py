@@ -24,12 +24,14 @@ LEFT_BY_RUNS = {
     "warehouse": ["data/warehouse.duckdb", "data/warehouse.duckdb.wal"],
     "restricted segments": ["data/restricted/segments_whole.duckdb", "data/restricted/segments_whole.duckdb.new"],
     "published copy": ["data/published.duckdb", "data/published.duckdb.new", "data/published.duckdb.new.wal"],
+    "exports": ["data/exports/ads/segments.duckdb", "data/exports/ads/segments.duckdb.new.wal"],
     "scratch": ["data/scratch/duckdb_temp_storage-0.tmp"],
     "orchestrator": ["data/dagster/dagster.yaml", "data/dagster/history/runs/1.db", "data/dagster/storage/r/x.err"],
     "dbt": [
         "data/dbt/target/manifest.json",
         "data/dbt/target/run/a/b.sql",
         "data/dbt/docs.html",
+        "data/dbt/lineage.html",
         "data/dbt/logs/dbt.log",
     ],
     "run log": ["data/logs/run.log"],
@@ -84,6 +86,7 @@ def test_every_store_is_used_and_no_file_has_two() -> None:
         "data/warehouse.duckdb.backup",
         "data/reports/export.csv",
         "data/exports/users.csv",
+        "data/exports/segments.duckdb",
         "mlflow/users.csv",
     ],
 )

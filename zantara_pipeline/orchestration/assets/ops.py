@@ -1,4 +1,4 @@
-"""Assets that close a run: alerts in the warehouse, the published copy, the report."""
+"""Assets that close a run: alerts in the warehouse, the published copy, exports, the report."""
 
 from typing import Any
 
@@ -10,6 +10,8 @@ from zantara_pipeline.orchestration.pipeline import Pipeline
 from zantara_pipeline.privacy.withdrawals import record_withdrawals
 from zantara_pipeline.recommend import PERSONAL_TABLES
 from zantara_pipeline.segments.contract import segments_of
+from zantara_pipeline.segments.destinations import load_export_keys
+from zantara_pipeline.segments.exports import Clock, remove_others, write_exports
 from zantara_pipeline.segments.reading import SCHEMA, readings
 from zantara_pipeline.storage.engine import publish
 from zantara_pipeline.tracking.clock import is_live
@@ -82,6 +84,29 @@ def build_closing_assets(published_inputs: list[dg.AssetKey]) -> list[dg.AssetsD
         return dg.MaterializeResult(metadata={"path": dg.MetadataValue.path(path), "bytes": path.stat().st_size})
 
     @dg.asset(
+        key=["exports", "segments"],
+        group_name="exports",
+        owners=["privacy@example.com"],
+        deps=[published, ["segments", "catalog"]],
+        kinds={"duckdb"},
+        pool="warehouse",
+        description="data/exports/<destination>/segments.duckdb: what each destination of privacy.yaml receives, by pseudonyms "
+        "of its own. Grain: one file a destination. Read by its recipient.",
+    )
+    def exports(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
+        s, home, wanted = pipeline.settings, pipeline.home, pipeline.plan.privacy.exports
+        removed = remove_others(home, [destination.name for destination in wanted])
+        written = write_exports(
+            home, pipeline.ledger, wanted, load_export_keys(s), Clock(pipeline.as_of(context), is_live(pipeline.ledger)),
+            threads=s.threads, memory_limit=s.memory_limit,
+        )  # fmt: skip
+        for one in written:
+            if one.replaced_key:
+                context.log.warning(one.told)
+        sizes = {one.destination.name: one.members for one in written}
+        return dg.MaterializeResult(metadata={"members": sizes, "removed": removed})
+
+    @dg.asset(
         key=["ops", "report"],
         deps=[published],
         kinds={"html"},
@@ -94,4 +119,4 @@ def build_closing_assets(published_inputs: list[dg.AssetKey]) -> list[dg.AssetsD
         path = build_report(pipeline.home.published, pipeline.home.reports / "index.html")
         return dg.MaterializeResult(metadata={"path": dg.MetadataValue.path(path)})
 
-    return [published, report]
+    return [published, exports, report]
