@@ -121,6 +121,12 @@ def _membership(db: sqlite3.Connection, people: People, now: str) -> None:
                 db.execute(_CLOSE_SQL, {"segment": segment, "kind": kind, "entity": nobody, "now": now})
 
 
+def _open_membership(db: sqlite3.Connection, people: People, now: str) -> None:
+    """Most rows went with those of membership, which closes them."""
+    rows = [(entity,) for entity in sorted(people.ids)]
+    db.executemany("DELETE FROM membership_open WHERE entity_id = ?", rows)
+
+
 _MEMBERSHIPS_SQL = """
     SELECT segment, entity_type, sum(CASE change WHEN 'enter' THEN 1 ELSE -1 END) > 0
     FROM membership WHERE entity_id = ? GROUP BY segment, entity_type ORDER BY 1, 2
@@ -137,7 +143,7 @@ LEDGER_TABLES: dict[str, Rule | str] = {
     "consent_runs": _by_user("consent_runs"),
     "consent_objections": _objections,
     "membership": _membership,
-    "membership_open": "rows go with those of membership",
+    "membership_open": _open_membership,
     **dict.fromkeys(
         (
             "schema_version", "ingested_files", "rewritten_files", "quarantine_reasons", "ingest_commits", "replaced_files",
