@@ -10,7 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_segments_lifecycle import DAY, T0, Shop
+from typer.testing import CliRunner
 
+from zantara_pipeline.cli.app import app
 from zantara_pipeline.segments.history_retention import expire_history, history_over
 from zantara_pipeline.storage.ledger import Ledger
 
@@ -50,6 +52,19 @@ def test_a_membership_goes_when_its_days_are_over_and_an_open_one_never(shop: Sh
     assert expire_history(shop.ledger, 10, T0 + 400 * DAY) == 1
     shop.run(T0 + 400 * DAY, "u1")
     assert shop.history() == [("u1", 0, None, None)]
+
+
+def test_the_verb_says_how_many_memberships_are_over(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZANTARA_HOME", str(tmp_path))
+    monkeypatch.setenv("ZANTARA_AS_OF", (T0 + 800 * DAY).isoformat())
+    shop.run(T0, "u1 u2")
+    shop.run(T0 + DAY, "u1")
+    (tmp_path / "data/state").mkdir(parents=True)
+    shop.ledger.path.rename(tmp_path / "data/state/ledger.db")
+    said = CliRunner().invoke(app, ["plan", "retention"], catch_exceptions=False).output
+    assert "segment_history seg_a: 1 memberships that ended (kept: not enforced)" in said and "u2" not in said
 
 
 class QuickLedger(Ledger):

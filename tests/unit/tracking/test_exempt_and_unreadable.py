@@ -342,6 +342,24 @@ def test_exempt_values_become_null_after_their_own_days(shop: Shop) -> None:
     assert enforce_lake(shop.home, shop.ledger, keeping(100, 3), MIDNIGHT + 4 * DAY) == Removed()
 
 
+def test_exempt_events_can_be_counted_and_have_nothing_that_names_anybody(shop: Shop) -> None:
+    """The relation that models of counts read, before and after there are any; and the model itself."""
+    model = Path(__file__).resolve().parents[3] / "dbt_project/models/ops/audience_counts.sql"
+    count = model.read_text(encoding="utf-8").replace("{{ source('exempt', 'exempt_events') }}", "lake.exempt_events")
+    con = duckdb.connect()
+    told = {"build": "b", "as_of": FIRST + DAY, "max_lateness_days": 30}
+    prepare(con, shop.home, shop.ledger, EXEMPTING.plan, **told)
+    assert con.execute(count).fetchall() == []
+    lines = [timing(None, event_id="e-1"), timing(None, event_id="e-2"), timing(None, "DE", event_id="e-3")]
+    assert landed(shop, *lines)[:2] == (2, 2)
+    prepare(con, shop.home, shop.ledger, EXEMPTING.plan, **told)
+    [(event_name, _, *rest)] = con.execute(count).fetchall()
+    assert (event_name, *rest) == ("page_timing", "FR", "web", "a guideline", 2)
+    columns = {row[0] for row in con.execute("DESCRIBE lake.exempt_events").fetchall()}
+    assert columns == {"event", "received_date", "country", "platform", "legal_reference", "source", "line_no"}
+    con.close()
+
+
 def test_staging_forgets_no_day_because_exempt_rows_of_it_went(shop: Shop) -> None:
     """Only the exempt store holds an old day: accepted rows of that event and day would have to stay in every table."""
     landed(shop, *timed_on(0)[:1], *timed_on(50))
