@@ -114,6 +114,25 @@ def test_ratio_equals_tea_tasting(users):
     _assert_same(effect, tt.Experiment(m=tt.RatioOfMeans("orders", "sessions")).analyze(users)["m"])
 
 
+def test_the_interval_of_an_adjusted_ratio_holds_the_truth_95_times_in_100():
+    rng = np.random.default_rng(1)
+    runs, inside = 300, 0
+    for _ in range(runs):
+        n = 2000
+        eager, treated, sessions = rng.normal(0, 1, n), rng.integers(0, 2, n), rng.poisson(3, n) + 1
+        orders = sessions * (0.2 + 0.05 * treated + 0.1 * eager)
+        groups = []
+        for arm in (0, 1):
+            values = np.array([orders, sessions, eager])[:, treated == arm]
+            products = values @ values.T
+            upper = tuple(products[i, j] for i in range(3) for j in range(i, 3))
+            groups.append(Moments(values.shape[1], ("orders", "sessions", "eager"), tuple(values.sum(axis=1)), upper))
+        fit = fit_cuped(groups, "orders", "eager", denominator="sessions")
+        effect = welch_effect(*(adjusted_estimate(group, fit) for group in groups))
+        inside += effect.difference_low < 0.05 < effect.difference_high
+    assert abs(inside / runs - 0.95) < 3 * math.sqrt(0.95 * 0.05 / runs)
+
+
 def test_complement_keeps_the_variance_and_mirrors_the_value(users):
     group = _moments(users, 0, "orders", "sessions")
     plain, mirrored = (ratio_estimate(group, "orders", "sessions", complement=flag) for flag in (False, True))
