@@ -190,7 +190,7 @@ def record(folder: Path) -> Recorded:
     return Recorded(*recorded, (folder / "target" / "manifest.json").read_text(encoding="utf-8"))
 
 
-_CORE = ["+path:models/core", "int_events__stitched", "interactions", "+path:models/experiments"]
+_CORE = ["+path:models/core", "int_events__stitched", "interactions"]
 
 
 def _recorded(folder: Path, models: list[str]) -> list[Statement]:
