@@ -198,7 +198,7 @@ def record(folder: Path) -> Recorded:
     return Recorded(*recorded, manifest, checks)
 
 
-_CORE = ["+path:models/core", "int_events__stitched", "interactions", "+path:models/experiments"]
+_CORE = ["+path:models/core", "int_events__stitched", "interactions"]
 
 
 def _recorded(folder: Path, models: list[str]) -> list[Statement]:
