@@ -197,8 +197,10 @@ def test_replay_then_pipeline_gives_the_tables_of_a_shop_that_was_never_broken(
     with reading(home.warehouse) as con:
         assert con.execute("SELECT rebuild_from::VARCHAR FROM state.run_clock").fetchall() == [(DAYS[0],)]
         assert con.execute("SELECT count(*) FROM staging.stg_lake__product_view").fetchall() == [(7,)]
-    # alerts tell when: the narrow plan's kind of failure was told and is over. So does history: of two runs here, of one there
-    assert_same_tables(never.warehouse, home.warehouse, besides=["ops.alerts", "segments.membership_history"])
+    # alerts tell when: the narrow plan's kind of failure was told and is over. So do history and withdrawals: of two runs
+    # here, of one there
+    told = ["ops.alerts", "ops.withdrawals", "segments.membership_history"]
+    assert_same_tables(never.warehouse, home.warehouse, besides=told)
     with reading(home.published) as con:
         over = con.execute(
             "SELECT details->>'code' FROM ops.alerts WHERE kind = 'new_failure' AND resolved_at IS NOT NULL"
