@@ -104,7 +104,8 @@ def test_a_ledger_of_an_earlier_version_counts_what_it_forgot_as_denied(tmp_path
             "CREATE TABLE consent_seen (user_id TEXT, purpose TEXT, status TEXT, effective_from TEXT, "
             "PRIMARY KEY (user_id, purpose)) WITHOUT ROWID"
         )
-        for table, day, more in (("consent", "05", ", 'event'"), ("consent_seen", "09", "")):
+        names = "user_id, purpose, status, effective_from"
+        for table, day, more in (("consent (" + names + ", origin)", "05", ", 'event'"), ("consent_seen", "09", "")):
             db.execute(
                 f"INSERT INTO {table} VALUES ('u-1', 'personalization', 'denied', '2026-03-{day}T00:00:00.000000Z'{more})"
             )
