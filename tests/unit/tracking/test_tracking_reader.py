@@ -199,6 +199,17 @@ def test_looking_for_long_lines_beforehand_finds_what_reading_would(
     assert said >= {None} and any(answer and ":41: " in answer for answer in said)
 
 
+def test_a_file_with_newlines_throughout_is_not_read_to_look_for_long_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "CHUNK_BYTES", 20)
+    monkeypatch.setattr(reader, "MOST_BLOCK_BYTES", 200)
+    for line, looked_at in ((b'{"a":1}\n', True), (b"x" * 170 + b"\n", False)):
+        file = identify(write(tmp_path, line * 50), "a.jsonl")
+        assert reader._has_newlines_throughout(file) is looked_at
+        reader.refuse_long_lines(file)
+
+
 def test_the_offsets_of_the_largest_block_fit_into_32_bits() -> None:
     # with the newline that a last line may lack
     assert reader.MOST_BLOCK_BYTES + 1 <= 2**31 - 1
