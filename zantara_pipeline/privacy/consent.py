@@ -21,6 +21,7 @@ from zantara_pipeline.privacy.tombstones import load_tombstones
 from zantara_pipeline.storage.ledger import RECORDED_CLOCKS_SQL, Ledger
 
 MOST_ID_LENGTH = 1_000
+_LONGEST_FIELD = 2**17  # of a consent file; csv gives up behind it
 """Characters of an id, in the ledger and in events: what is longer is nobody's, and would go through every join."""
 COLUMNS = ("user_id", "purpose", "status", "effective_from")
 STATEMENT_SCHEMA = pa.schema(
@@ -120,6 +121,7 @@ def _read(path: Path, purposes: Collection[str]) -> Iterator[Statement]:
         if path.name.endswith(".gz")
         else path.open(encoding="utf-8-sig", newline="")
     )
+    limit = csv.field_size_limit(_LONGEST_FIELD)  # the interpreter's, and others raise it
     try:
         with opened as handle:  # type: ignore[union-attr]
             rows = csv.reader(handle)
@@ -129,12 +131,14 @@ def _read(path: Path, purposes: Collection[str]) -> Iterator[Statement]:
             for row in rows:
                 if row:
                     yield _statement(row, f"{path}:{rows.line_num}", purposes)
-    except csv.Error:  # a field beyond 128 KiB: a quote that was never closed swallowed the lines after it
+    except csv.Error:  # too long a field: a quote that was never closed swallowed the lines after it
         raise InputError(
             "not a readable CSV line", f"{path}:{rows.line_num}", "look for a quote that is not closed"
         ) from None
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise InputError(f"cannot be read ({type(error).__name__})", path, "check the file") from None
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _statement(row: list[str], where: str, purposes: Collection[str]) -> Statement:

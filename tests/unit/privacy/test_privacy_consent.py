@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -56,6 +57,16 @@ def test_text_order_is_time_order() -> None:
 def test_withdrawn_is_denied(ledger: Ledger, tmp_path: Path) -> None:
     take(ledger, tmp_path, HEADER + f"{USER},analytics,withdrawn,2026-03-01T00:00:00Z\n")
     assert held(ledger)[0][2] == "denied"
+
+
+def test_an_open_quote_is_found_whatever_was_read_before(ledger: Ledger, tmp_path: Path) -> None:
+    before = csv.field_size_limit(2**31 - 1)
+    try:
+        with pytest.raises(InputError, match="quote that is not closed"):
+            take(ledger, tmp_path, HEADER + GOOD + f'"{USER},analytics,granted,2026-03-01T00:00:00Z\n' + GOOD * 4000)
+        assert csv.field_size_limit() == 2**31 - 1
+    finally:
+        csv.field_size_limit(before)
 
 
 def test_taking_a_file_again_or_a_longer_one_adds_only_what_is_new(ledger: Ledger, tmp_path: Path) -> None:
