@@ -21,8 +21,8 @@ from zantara_pipeline.privacy.tombstones import load_tombstones
 from zantara_pipeline.storage.ledger import RECORDED_CLOCKS_SQL, Ledger
 
 MOST_ID_LENGTH = 1_000
-_LONGEST_FIELD = 2**17  # of a consent file; csv gives up behind it
 """Characters of an id, in the ledger and in events: what is longer is nobody's, and would go through every join."""
+_LONGEST_FIELD = 2**17  # of a consent file; csv gives up behind it
 COLUMNS = ("user_id", "purpose", "status", "effective_from")
 STATEMENT_SCHEMA = pa.schema(
     [
