@@ -263,18 +263,18 @@ def _line_ends(octets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _filled_lines(octets: np.ndarray, offsets: np.ndarray) -> np.ndarray | None:
-    """Which lines are not empty, if any is; an empty one is then the end of the line before it.
+    """Which lines are left when empty ones become the end of the line before them; None: all of them.
 
-    To leave it out of the text would copy the block. (A first line stays: there is none before it.)
+    To leave them out of the text would copy the block. Only a line too long to be blank takes them: of a short one it is
+    still to be found out, by its length.
     """
     lengths = np.diff(offsets)
-    empty = np.flatnonzero(lengths <= len(b"\r\n"))
-    empty = empty[(empty > 0) & ((lengths[empty] == 1) | (octets[offsets[empty]] == ord("\r")))]
-    if not len(empty):
+    empty = lengths <= len(b"\r\n")
+    empty &= (lengths == 1) | (octets[offsets[:-1]] == ord("\r"))
+    if not empty.any():
         return None
-    filled = np.ones(len(lengths), dtype=bool)
-    filled[empty] = False
-    return filled
+    before = np.maximum.accumulate(np.where(empty, -1, np.arange(len(lengths))))
+    return ~(empty & (before >= 0) & (lengths[before] >= _SHORTEST_EVENT))
 
 
 def _text(octets: np.ndarray, offsets: np.ndarray, suspects: np.ndarray) -> tuple[pa.StringArray, pa.StringArray]:

@@ -65,6 +65,23 @@ def test_nothing_but_blank_lines_is_no_line(tmp_path: Path, content: bytes) -> N
     assert lines_of(write(tmp_path, content)) == []
 
 
+BLANKS = {"newlines": "\n" * 100, "windows": "\r\n" * 100, "spaces first": "  \n" + "\n" * 100,
+          "spaces among": "\n" * 60 + " \t\n" + "\n" * 60}  # fmt: skip
+BEFORE = {"nothing": "", "a short line": "1\n", "a line": '{"a": "' + "x" * 60 + '"}\n'}
+
+
+@pytest.mark.parametrize("chunk", [50, 2**22])
+@pytest.mark.parametrize("blank", BLANKS.values(), ids=BLANKS)
+@pytest.mark.parametrize("before", BEFORE.values(), ids=BEFORE)
+def test_however_many_blank_lines_are_no_line_and_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, blank: str, before: str
+) -> None:
+    monkeypatch.setattr(reader, "CHUNK_BYTES", chunk)
+    text = before + blank + '{"b": 2}\n' + blank
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    assert [(number, line) for number, line, _ in lines_of(write(tmp_path, text.encode()))] == lines
+
+
 def test_a_line_of_many_chunks_arrives_whole(tmp_path: Path) -> None:
     long = "x" * (20 * 2**20)
     found = lines_of(write(tmp_path, f'1\n"{long}"\n2'.encode()))
