@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.storage.ledger import Ledger
 
-CHUNK_BYTES = 4 * 2**20
+CHUNK_BYTES = 8 * 2**20
 _TAIL_BYTES = 2**16
 # Arrow's offsets of a column of text have 32 bits with a sign; past that they would wrap round without a word. Only one
 # line that is nearly as long can fill a block so far, because a block is cut behind its last newline. One byte is left for
