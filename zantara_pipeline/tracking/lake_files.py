@@ -48,7 +48,9 @@ class LakeFiles:
         self.con, self.rules, self.tokens = con, rules, tokens
         self._direct = {event for event, declared in rules.plan.events.items() if direct_properties(declared)}
 
-    def write(self, plain: pa.Table, sources: Sequence[str], folder: Path, name: str, *, all_plain: bool = False) -> None:
+    def write(
+        self, plain: pa.Table, sources: Sequence[str], folder: Path, name: str, *, all_plain: bool = False
+    ) -> None:
         """Write `folder`/event=E/received_date=D/`name`-0.parquet for every event and day that has accepted rows.
 
         plain : columns of the batch's plain lines (plain_lines.PlainLines.schema); `parsed.plain_no` is the row there.

@@ -78,7 +78,10 @@ class ObservedConsent:
         now = self._now(latest)
         shares = [_Share(self.con.cursor(), self.ledger, self.purposes, number) for number in range(SHARES)]
         first = [pool.submit(share.settle_simple) for share in shares]
-        rest = [pool.submit(share.settle_rest, done, self._words, now, self.clock) for share, done in zip(shares, first, strict=True)]
+        rest = [
+            pool.submit(share.settle_rest, done, self._words, now, self.clock)
+            for share, done in zip(shares, first, strict=True)
+        ]
         self._shares = [(share, list(parts)) for share, *parts in zip(shares, first, rest, strict=True)]
 
     def _now(self, latest: datetime | None) -> int:
@@ -95,7 +98,9 @@ class ObservedConsent:
             for settled in part:
                 settled.result().save(db)
         if self._heard:
-            objections = self.con.sql("SELECT DISTINCT kind, id, purpose FROM objections WHERE kind <> 'uid' ORDER BY ALL")
+            objections = self.con.sql(
+                "SELECT DISTINCT kind, id, purpose FROM objections WHERE kind <> 'uid' ORDER BY ALL"
+            )
             _write(
                 db, objections.to_arrow_table(),
                 "INSERT OR IGNORE INTO consent_objections (kind, id, purpose) VALUES (?, ?, ?)",
