@@ -34,6 +34,8 @@ from zantara_pipeline.tracking.packed_tables import packed, unpacked
 from zantara_pipeline.tracking.sql_checks import quote
 from zantara_pipeline.tracking.verdict import Rules
 
+MOST_ROWS = 250_000
+"""Of `people` between two summings: a row takes 100 bytes, and most people come with many batches."""
 SHARES = 2
 """People are settled in so many shares, one beside another: what one says changes nothing of anybody else."""
 
@@ -45,7 +47,7 @@ class ObservedConsent:
         self.ledger, self.purposes = ledger, list(rules.plan.purposes)
         self.clock = microseconds(rules.judged_at)
         self.con = open_engine(None, home, threads=1, memory_limit="300MB")
-        self._heard, self._words = False, list[pa.Buffer]()
+        self._heard, self._words, self._rows = False, list[pa.Buffer](), 0
         self._shares: list[tuple[_Share, list[Future[_Settled]]]] = []
 
     def close(self) -> None:
@@ -62,6 +64,10 @@ class ObservedConsent:
             self.con.execute(f"{how} FROM arrow_heard")
             self.con.unregister("arrow_heard")
         self._heard = True
+        self._rows += heard.people.num_rows
+        if self._rows > MOST_ROWS:
+            self.con.execute(_summed_sql(self.purposes))
+            self._rows = 0
 
     def objections(self) -> pa.Table:
         """Denials heard so far of what an exemption would allow (privacy.consent.OBJECTION_SCHEMA, and kind uid)."""
@@ -78,11 +84,18 @@ class ObservedConsent:
         now = self._now(latest)
         shares = [_Share(self.con.cursor(), self.ledger, self.purposes, number) for number in range(SHARES)]
         first = [pool.submit(share.settle_simple) for share in shares]
+        pool.submit(self._forget_people, first)
         rest = [
             pool.submit(share.settle_rest, done, self._words, now, self.clock)
             for share, done in zip(shares, first, strict=True)
         ]
         self._shares = [(share, list(parts)) for share, *parts in zip(shares, first, rest, strict=True)]
+
+    def _forget_people(self, simple: Sequence[Future[_Settled]]) -> None:
+        for settled in simple:
+            settled.result()
+        with self.con.cursor() as con:
+            con.execute("DROP TABLE people")
 
     def _now(self, latest: datetime | None) -> int:
         """The latest receipt that anybody knows of: a run that is given no clock takes this one."""
@@ -148,10 +161,12 @@ class _Share:
         self.con.execute(_POINTS_SQL)
         self.con.execute(_BOTH_VOICES_SQL)
         first = f"{_FIRST_WORDS} ANTI JOIN points USING (user_id, purpose)"
-        return _Settled(
+        settled = _Settled(
             changes=self._table(f"SELECT user_id, purpose, {_STATUS}, {_text('since')} FROM ({first})"),
             runs=self._table(f"{_RUN_COLUMNS} FROM ({first} UNION ALL BY NAME FROM going_on)"),
         )
+        self._drop("voices", "going_on")
+        return settled
 
     def settle_rest(self, simple: Future[_Settled], words: Sequence[pa.Buffer], now: int, clock: int) -> _Settled:
         """Everybody else.
@@ -161,13 +176,21 @@ class _Share:
         simple.result()
         self._unpack(words)
         self.con.execute(_stretches_sql(self.purposes, now, clock))
-        for query in (_KEPT_SQL, _NEW_RUNS_SQL, _CHANGES_SQL):
-            self.con.execute(query)
+        self._drop("said")
+        self.con.execute(_KEPT_SQL)
+        self._drop("stretches")
+        self.con.execute(_NEW_RUNS_SQL)
+        self.con.execute(_CHANGES_SQL)
         return _Settled(
             changes=self._table(f"SELECT user_id, purpose, {_STATUS}, {_text('moment')} FROM changes"),
             runs=self._table(f"{_RUN_COLUMNS} FROM new_runs"),
             replaced=self._table("SELECT DISTINCT user_id, purpose FROM runs SEMI JOIN rest USING (user_id, purpose)"),
         )
+
+    def _drop(self, *tables: str) -> None:
+        """What is not read again: all of them together are 100 MB of ten million lines, where an ingest needs most."""
+        for table in tables:
+            self.con.execute(f"DROP TABLE {table}")
 
     def _table(self, query: str) -> pa.Table:
         return self.con.sql(f"{query} ORDER BY ALL").to_arrow_table()
@@ -209,6 +232,20 @@ def _words_of(words: pa.Buffer, users: pa.Array) -> pa.Table:
     said = said.filter(pc.is_in(column.dictionary, value_set=users).take(column.indices))
     until = pc.add(said.column("until"), pc.fill_null(said.column("since"), 0))
     return said.set_column(0, "user_id", said.column("user_id").cast(pa.string())).set_column(2, "until", until)
+
+
+def _summed_sql(purposes: Sequence[str]) -> str:
+    """Make `people` have one row a person again."""
+    columns = "".join(
+        f", min(first_{p}) AS first_{p}, max(last_{p}) AS last_{p}, sum(lines_{p})::BIGINT AS lines_{p}, "
+        f"max(slack_{p}) AS slack_{p}, bool_or(yes_{p}) AS yes_{p}, bool_or(no_{p}) AS no_{p}"
+        for p in purposes
+    )
+    return f"""
+        CREATE TABLE summed AS SELECT user_id, bool_or(timeless) AS timeless{columns} FROM people GROUP BY user_id;
+        DROP TABLE people;
+        ALTER TABLE summed RENAME TO people
+    """
 
 
 def _voices_sql(purposes: Sequence[str], share: int) -> str:
