@@ -125,7 +125,7 @@ class Judge:
     @property
     def any_large(self) -> bool:
         """Whether any text that the engine reads of the batch is a short one (large_lines.py)."""
-        return self._texts.beside.num_rows > 0
+        return bool(self._texts.beside.num_rows)
 
     def _read_others(self) -> None:
         """An empty table stays as it is: making one costs as much as reading a thousand lines (17 ms)."""
