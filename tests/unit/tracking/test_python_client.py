@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from socketserver import StreamRequestHandler, TCPServer
 from typing import Any
 
 import pytest
@@ -225,6 +226,43 @@ def test_a_collector_gets_each_event_once_it_answers(client: Any, collector: tup
     assert len(bodies) == 2
     [line] = bodies[1].splitlines()
     assert json.loads(line)["event_id"] == event_id
+
+
+@pytest.fixture
+def odd_collector() -> Iterator[tuple[str, list[bytes], list[str]]]:
+    """Answers each POST by the next of the given raw answers, and says which methods it was asked by."""
+    answers: list[bytes] = []
+    asked: list[str] = []
+
+    class Handler(StreamRequestHandler):
+        def handle(self) -> None:
+            asked.append(self.rfile.readline().split()[0].decode())
+            length = 0
+            while line := self.rfile.readline().strip():
+                if line.lower().startswith(b"content-length:"):
+                    length = int(line.split(b":")[1])
+            self.rfile.read(length)
+            self.wfile.write(answers.pop(0) if answers else b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    server = TCPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/events", answers, asked
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_delivers_nothing_and_the_batch_is_tried_again(
+    client: Any, odd_collector: tuple[str, list[bytes], list[str]], status: int
+) -> None:
+    """Followed, a 302 turns the POST into a GET without a body: its answer 200 says nothing about the events."""
+    url, answers, asked = odd_collector
+    redirect = f"HTTP/1.1 {status} Moved\r\nLocation: {url}/login\r\nContent-Length: 0\r\n\r\n".encode()
+    answers += [redirect, redirect]
+    tracker = client.TrackingClient(client.HttpSink(url), BOTH, tries=2, sleep=lambda _: None)
+    tracker.track("app_crashed", {"error_class": "Oops"}, consent="analytics")
+    assert not tracker.flush() and asked == ["POST", "POST"]
+    assert tracker.flush() and asked == ["POST"] * 3
 
 
 def test_class_names() -> None:

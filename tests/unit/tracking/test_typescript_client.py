@@ -237,6 +237,38 @@ def test_a_collector_gets_each_event_once_it_answers(client_file: Path, tmp_path
 
 
 @needs_typescript
+def test_a_redirect_delivers_nothing_and_the_batch_is_tried_again(client_file: Path, tmp_path: Path) -> None:
+    """Followed, a 302 turns the POST into a GET without a body: its answer 200 says nothing about the events."""
+    told = run(
+        client_file,
+        tmp_path,
+        """
+        import http from "node:http";
+        const statuses = [301, 302, 303, 307, 308], asked = [];
+        const server = http.createServer((request, response) => {
+          request.resume().on("end", () => {
+            asked.push(request.method + " " + request.url);
+            const status = request.url === "/events" ? statuses.shift() ?? 200 : 200;
+            response.writeHead(status, status === 200 ? {} : { Location: "/login" }).end();
+          });
+        });
+        await new Promise((done) => server.listen(0, "127.0.0.1", done));
+        const sink = new HttpSink(`http://127.0.0.1:${server.address().port}/events`);
+        const client = new TrackingClient(sink, { analytics: true }, { tries: 5, sleep: async () => {} });
+        track(client);
+        const first = await client.flush();
+        const failure = String(client.lastError);
+        const second = await client.flush();
+        server.closeAllConnections();
+        server.close();
+        say({ first, failure, second, asked });
+        """,
+    )
+    assert (told["first"], told["second"]) == (False, True)
+    assert told["asked"] == ["POST /events"] * 6 and "308" in told["failure"]
+
+
+@needs_typescript
 def test_a_wait_is_a_real_one_where_none_is_given(client_file: Path, tmp_path: Path) -> None:
     milliseconds = run(
         client_file,

@@ -58,16 +58,24 @@ class FileSink:
             handle.writelines(json.dumps(event, ensure_ascii=False, separators=(",", ":")) + "\n" for event in events)
 
 
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: a POST that is redirected by 301, 302 or 303 becomes a GET without the events."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
+
+
 class HttpSink:
-    """Posts a batch as lines of JSON to a collector; any answer but 2xx counts as not taken."""
+    """Posts a batch as lines of JSON to a collector; any answer but 2xx counts as not taken, a redirect too."""
 
     def __init__(self, url: str, *, timeout_s: float = 10.0) -> None:
         self.url, self.timeout_s = url, timeout_s
+        self._opener = urllib.request.build_opener(_Stay)
 
     def send(self, events: Sequence[Event]) -> None:
         body = "".join(json.dumps(event, separators=(",", ":")) + "\n" for event in events).encode()
         request = urllib.request.Request(self.url, body, {"Content-Type": "application/x-ndjson"})
-        with urllib.request.urlopen(request, timeout=self.timeout_s):
+        with self._opener.open(request, timeout=self.timeout_s):
             pass
 
 

@@ -32,7 +32,14 @@ export interface Sink {
 /** The part of `fetch` that is used. */
 export type Fetch = (
   url: string,
-  init: { method: string; headers: { [name: string]: string }; body: string; keepalive: boolean; signal?: any },
+  init: {
+    method: string;
+    headers: { [name: string]: string };
+    body: string;
+    keepalive: boolean;
+    redirect: "manual";
+    signal?: any;
+  },
 ) => Promise<{ ok: boolean; status: number; text?: () => Promise<string> }>;
 
 export interface ClientSettings {
@@ -93,7 +100,7 @@ export class FileSink implements Sink {
   }
 }
 
-/** Posts a batch as lines of JSON to a collector; any answer but 2xx counts as not taken. */
+/** Posts a batch as lines of JSON to a collector; any answer but 2xx counts as not taken, a redirect too. */
 export class HttpSink implements Sink {
   private readonly url: string;
   private readonly post: Fetch;
@@ -114,7 +121,9 @@ export class HttpSink implements Sink {
     const timer = world.setTimeout(() => controller.abort(), this.timeoutMs);
     const post = this.post;
     try {
-      const answer = await post(this.url, { method: "POST", headers, body, keepalive, signal: controller.signal });
+      // A POST that is redirected by 301, 302 or 303 becomes a GET without the events.
+      const redirect = "manual";
+      const answer = await post(this.url, { method: "POST", headers, body, keepalive, redirect, signal: controller.signal });
       await answer.text?.();
       if (!answer.ok) throw new Error(`the collector answered ${answer.status}`);
     } finally {
