@@ -265,5 +265,27 @@ def test_a_redirect_delivers_nothing_and_the_batch_is_tried_again(
     assert tracker.flush() and asked == ["POST"] * 3
 
 
+@pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9.6\r\n", b"", b"HTTP/1.1 200 OK\r\n" + b"X: x\r\n" * 101 + b"\r\n"])
+def test_an_answer_that_is_no_http_is_a_failed_attempt(
+    client: Any, odd_collector: tuple[str, list[bytes], list[str]], answer: bytes
+) -> None:
+    url, answers, asked = odd_collector
+    answers.append(answer)
+    tracker = client.TrackingClient(client.HttpSink(url), BOTH, sleep=lambda _: None)
+    tracker.track("app_crashed", {"error_class": "Oops"}, consent="analytics")
+    assert tracker.flush() and asked == ["POST"] * 2
+
+
+def test_an_answer_about_consent_that_is_none_allows_nothing(client: Any, tmp_path: Path) -> None:
+    answer: Any = BOTH
+    tracker = client.TrackingClient(client.FileSink(tmp_path / "x.jsonl"), consent=lambda: answer)
+    assert tracker.track("product_view", {"product_id": "p"}, consent="analytics")
+    answer = None
+    assert tracker.flush() and not (tmp_path / "x.jsonl").exists()
+    assert tracker.track("product_view", {"product_id": "p"}, consent="analytics") is None
+    tracker.set_consent(None)
+    assert tracker.track("product_view", {"product_id": "p"}, consent="analytics") is None
+
+
 def test_class_names() -> None:
     assert class_name("product_view") == "ProductView"

@@ -7,6 +7,7 @@ Belongs here: envelope, consent, batches, retries, sinks. Does not belong here: 
 
 from __future__ import annotations
 
+import http.client
 import json
 import math
 import random
@@ -75,8 +76,11 @@ class HttpSink:
     def send(self, events: Sequence[Event]) -> None:
         body = "".join(json.dumps(event, separators=(",", ":")) + "\n" for event in events).encode()
         request = urllib.request.Request(self.url, body, {"Content-Type": "application/x-ndjson"})
-        with self._opener.open(request, timeout=self.timeout_s):
-            pass
+        try:
+            with self._opener.open(request, timeout=self.timeout_s):
+                pass
+        except http.client.HTTPException as error:  # BadStatusLine, say; no OSError, which urllib makes of the others
+            raise ConnectionError("the collector's answer is no HTTP") from error
 
 
 class ClientCore:
@@ -239,10 +243,16 @@ def _problem(rule: Mapping[str, Any], value: Any) -> str | None:
 
 
 def _asked(consent: Mapping[str, bool] | Callable[[], Mapping[str, bool]]) -> Callable[[], Mapping[str, bool]]:
-    if not isinstance(consent, Mapping):
-        return consent
-    state = dict(consent)
+    """What is no state of consent (None, from a person who was never asked) allows nothing."""
+    if callable(consent):
+        ask = consent
+        return lambda: _state(ask())
+    state = dict(_state(consent))
     return lambda: state
+
+
+def _state(answer: object) -> Mapping[str, bool]:
+    return answer if isinstance(answer, Mapping) else {}
 
 
 def _now() -> str:
