@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -35,7 +36,7 @@ by_name = pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in C
 
 def same(case: dict[str, Any], result: dict[str, Any]) -> None:
     """The result is what the table says, and what differs each time has its form."""
-    assert result["gives"] == [step["gives"] if "track" in step else step["flush"] for step in case["steps"] if {"track", "flush"} & set(step)]  # fmt: skip
+    assert result["gives"] == [step["gives"] if "gives" in step else step["flush"] for step in case["steps"] if {"gives", "flush"} & set(step)]  # fmt: skip
     events = [one for batch in result["batches"] for one in batch]
     for one in events:
         assert UUID.fullmatch(one["event_id"]) and UUID.fullmatch(one["session_id"])
@@ -120,11 +121,13 @@ class PythonRun:
             case "flush":
                 return bool(self.client.flush())
             case "set":
-                for name, text in value.items():
+                for name in value:
                     assert hasattr(self.client, name)
-                    setattr(self.client, name, text)
+                return words(lambda: [setattr(self.client, name, text) for name, text in value.items()])
             case "context":
-                self.client.context = value
+                return words(lambda: setattr(self.client, "context", value))
+            case "context_in_place":
+                self.client.context.update(value)
             case "consent":
                 self.allowed = value
             case "refuse":
@@ -132,7 +135,7 @@ class PythonRun:
             case "set_consent":
                 self.client.set_consent(value)
             case "identify":
-                self.client.identify(value)
+                return words(lambda: self.client.identify(value))
             case "new_session":
                 self.client.new_session()
         return None
@@ -144,16 +147,29 @@ class PythonRun:
             return str(error)
 
 
-def numbers(value: Any) -> Any:
-    """{"$number": "NaN"} and the like as the numbers that they are."""
+def words(call: Callable[[], object]) -> str | None:
+    """What the call was refused with, if it was."""
+    try:
+        call()
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def meant(value: Any) -> Any:
+    """{"$number": "NaN"} and the like as the numbers that they are, {"$repeat": ["x", 3]} as "xxx"."""
+    if isinstance(value, dict) and "$repeat" in value:
+        text, times = value["$repeat"]
+        return text * times
     if isinstance(value, dict):
-        return float(value["$number"]) if "$number" in value else {key: numbers(item) for key, item in value.items()}
-    return [numbers(item) for item in value] if isinstance(value, list) else value
+        return float(value["$number"]) if "$number" in value else {key: meant(item) for key, item in value.items()}
+    return [meant(item) for item in value] if isinstance(value, list) else value
 
 
 @by_name
 def test_python(python_client: ModuleType, case: dict[str, Any]) -> None:
-    same(case, PythonRun(python_client, numbers(case)).result())
+    case = meant(case)
+    same(case, PythonRun(python_client, case).result())
 
 
 def test_python_takes_what_the_pipeline_takes_and_nothing_else(
@@ -191,7 +207,7 @@ def typescript_results(typescript_client: Path) -> dict[str, dict[str, Any]]:
 @needs_typescript
 @by_name
 def test_typescript(typescript_results: dict[str, dict[str, Any]], case: dict[str, Any]) -> None:
-    same(case, typescript_results[case["name"]])
+    same(meant(case), typescript_results[case["name"]])
 
 
 @needs_typescript

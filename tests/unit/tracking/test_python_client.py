@@ -265,7 +265,9 @@ def test_a_redirect_delivers_nothing_and_the_batch_is_tried_again(
     assert tracker.flush() and asked == ["POST"] * 3
 
 
-@pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9.6\r\n", b"", b"HTTP/1.1 200 OK\r\n" + b"X: x\r\n" * 101 + b"\r\n"])
+@pytest.mark.parametrize(
+    "answer", [b"SSH-2.0-OpenSSH_9.6\r\n", b"", b"HTTP/1.1 200 OK\r\n" + b"X: x\r\n" * 101 + b"\r\n"]
+)
 def test_an_answer_that_is_no_http_is_a_failed_attempt(
     client: Any, odd_collector: tuple[str, list[bytes], list[str]], answer: bytes
 ) -> None:
@@ -285,6 +287,17 @@ def test_an_answer_about_consent_that_is_none_allows_nothing(client: Any, tmp_pa
     assert tracker.track("product_view", {"product_id": "p"}, consent="analytics") is None
     tracker.set_consent(None)
     assert tracker.track("product_view", {"product_id": "p"}, consent="analytics") is None
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_number_that_no_double_holds_is_refused_at_its_call(client: Any, tmp_path: Path, sign: int) -> None:
+    """Python writes no integer of more than 4,300 digits: it would stand in the way of every later event."""
+    tracker = client.TrackingClient(client.FileSink(tmp_path / "x.jsonl"), BOTH)
+    plan = PLAN.events["rating"]
+    rating = plan.examples.valid[0] | {"rating": sign * 10**5000}
+    with pytest.raises(ValueError, match="'rating' must be of type 'number'"):
+        tracker.track("rating", rating, consent=plan.consent_category)
+    assert tracker.flush()
 
 
 def test_class_names() -> None:

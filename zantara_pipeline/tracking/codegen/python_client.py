@@ -37,8 +37,8 @@ def python_client_files(plan: TrackingPlan) -> dict[str, str]:
     """zantara_events.py."""
     runtime = _RUNTIME.read_text(encoding="utf-8").partition('"""\n\n')[2]
     runtime = runtime.replace(
-        "from typing import Any, Protocol",
-        "from typing import Any, Literal, NotRequired, Protocol, TypedDict, overload",
+        "from typing import Any, Generic, Protocol, TypeVar",
+        "from typing import Any, Generic, Literal, NotRequired, Protocol, TypedDict, TypeVar, overload",
     )
     events = client_events(plan)
     names = _class_names(events)

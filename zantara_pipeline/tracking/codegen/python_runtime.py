@@ -12,6 +12,7 @@ import json
 import math
 import random
 import re
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -19,7 +20,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 Event = dict[str, Any]
 _NUMBER = (int, float)
@@ -28,8 +29,9 @@ _KINDS: dict[str, tuple[type, ...]] = {
 }  # fmt: skip
 
 
-# What the warehouse's BIGINT and DECIMAL(18,4) hold.
+# What the warehouse's BIGINT, DECIMAL(18,4) and DOUBLE hold.
 _LIMITS: dict[str, tuple[float, float]] = {
+    "number": (-sys.float_info.max, sys.float_info.max),
     "integer": (-(2**63), 2**63 - 1), "money": (-99_999_999_999_999.9, 99_999_999_999_999.9),
 }  # fmt: skip
 _HOLDS: Mapping[str, Callable[[Any, Any], bool]] = {
@@ -39,6 +41,30 @@ _HOLDS: Mapping[str, Callable[[Any, Any], bool]] = {
     "min": lambda value, limit: value >= limit,
     "max": lambda value, limit: value <= limit,
 }
+
+
+# The contract's limit; the pipeline quarantines an event with a longer one.
+_ID_LENGTH = 1_000
+_Text = TypeVar("_Text")
+
+
+class _Id(Generic[_Text]):
+    """An id of the envelope. Checked when it is set: an event that was accepted can be written, whatever it carries."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name, self.kept = name, f"_{name}"
+
+    def __get__(self, client: Any, owner: type | None = None) -> _Text:
+        text: _Text = getattr(client, self.kept)
+        return text
+
+    def __set__(self, client: Any, value: _Text) -> None:
+        problem = None if value is None else _text_problem(value)
+        if isinstance(value, str) and len(value) > _ID_LENGTH:
+            problem = problem or f"must have {_ID_LENGTH:,} characters at most"
+        if problem:
+            raise ValueError(f"the id '{self.name}' {problem}")
+        setattr(client, self.kept, value)
 
 
 class Sink(Protocol):
@@ -100,6 +126,11 @@ class ClientCore:
 
     PLAN: Mapping[str, Mapping[str, Any]] = {}
     PURPOSES: tuple[str, ...] = ()
+    device_id = _Id[str | None]()
+    anonymous_id = _Id[str | None]()
+    user_id = _Id[str | None]()
+    organisation_id = _Id[str | None]()
+    session_id = _Id[str]()
 
     def __init__(
         self,
@@ -115,17 +146,23 @@ class ClientCore:
         self.sink, self.batch_size, self.tries = sink, batch_size, tries
         self.consent = _asked(consent)
         self.most_held, self._sleep, self._chance = most_held, sleep, chance
-        self.device_id: str | None = None
-        self.anonymous_id: str | None = None
-        self.user_id: str | None = None
-        self.organisation_id: str | None = None
+        self.device_id = self.anonymous_id = self.user_id = self.organisation_id = None
         self.session_id = str(uuid.uuid4())
-        self.context: dict[str, str] = {}
+        self._context: dict[str, str] = {}
         self.dropped = 0
         self._held: list[Event] = []
 
+    @property
+    def context(self) -> dict[str, str]:
+        """Comes with every event."""
+        return self._context
+
+    @context.setter
+    def context(self, context: dict[str, str]) -> None:
+        self._context = _checked_context(context)
+
     def identify(self, user_id: str | None) -> None:
-        """From here on events belong to this person; None after they logged out."""
+        """From here on events belong to this person; None after they logged out. ValueError: no text for an id."""
         self.user_id = user_id
 
     def new_session(self) -> None:
@@ -145,6 +182,7 @@ class ClientCore:
         ValueError : the event is not what the plan says; names the property, never its value.
         """
         self._check(event, properties, category)
+        context = _checked_context(self._context)  # again: who has it may change it in place
         allowed = self.consent()
         if allowed.get(category) is not True:
             self._held = [held for held in self._held if self._category(held) != category]
@@ -157,8 +195,8 @@ class ClientCore:
         envelope: Event = {"event_id": event_id, "event": event, "timestamp": _now()}
         envelope |= {name: value for name, value in ids.items() if value is not None}
         envelope["properties"] = dict(properties)
-        if self.context:
-            envelope["context"] = dict(self.context)
+        if context:
+            envelope["context"] = context
         envelope["consent"] = {purpose: allowed.get(purpose) is True for purpose in self.PURPOSES}
         self._held.append(envelope)
         self._drop_oldest()
@@ -234,12 +272,32 @@ def _problem(rule: Mapping[str, Any], value: Any) -> str | None:
     wrong_kind = not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)
     if wrong_kind or (rule["type"] in _LIMITS and not low <= value <= high):
         return f"must be of type '{rule['type']}'"
-    if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
-        return "must be text that UTF-8 can carry"
+    if isinstance(value, str) and (unfit := _text_problem(value)):
+        return unfit
     for key, holds in _HOLDS.items():
         if key in rule and not holds(value, rule[key]):
             return f"breaks the plan's '{key}'"
     return None
+
+
+def _text_problem(value: object) -> str | None:
+    if not isinstance(value, str):
+        return "must be of type 'string'"
+    return "must be text that UTF-8 can carry" if any("\ud800" <= char <= "\udfff" for char in value) else None
+
+
+def _checked_context(context: Mapping[str, str | None]) -> dict[str, str]:
+    """A copy without what is None."""
+    kept: dict[str, str] = {}
+    for name, value in context.items():
+        if problem := _text_problem(name):
+            raise ValueError(f"a name in the context {problem}")
+        if value is None:
+            continue
+        if problem := _text_problem(value):
+            raise ValueError(f"the context '{name}' {problem}")
+        kept[name] = value
+    return kept
 
 
 def _asked(consent: Mapping[str, bool] | Callable[[], Mapping[str, bool]]) -> Callable[[], Mapping[str, bool]]:

@@ -30,12 +30,20 @@ _HEAD = """// Typed tracking client, made by `zantara plan codegen typescript`: 
 """
 _CLIENT = """/** The events of the plan. */
 export class TrackingClient extends ClientCore {
-  /** Comes with every event. */
-  context: Context = {};
+  private kept: Context = {};
 
   /** `consent`: what the person allows now, or a function that is asked at every event. What it does not name is not allowed. */
   constructor(sink: Sink, consent: Consent | (() => Consent), settings: ClientSettings = {}) {
     super(PLAN, PURPOSES, sink, consent, settings);
+  }
+
+  /** Comes with every event. Throws TypeError where a value is no text. */
+  get context(): Context {
+    return this.kept;
+  }
+
+  set context(context: Context) {
+    this.kept = checkedContext(context) as Context;
   }
 
   /** What the person allows from here on; what is held and not allowed any more is dropped. */
@@ -45,7 +53,7 @@ export class TrackingClient extends ClientCore {
 
   /** Queue one event; returns its id, or null where the person does not allow it. Throws TypeError where the plan does not. */
   track<E extends EventName>(event: E, properties: Properties<E>, options: { consent: Events[E]["consent"] }): string | null {
-    return this.queue(event, properties, options?.consent, this.context);
+    return this.queue(event, properties, options?.consent, this.kept);
   }
 }
 """

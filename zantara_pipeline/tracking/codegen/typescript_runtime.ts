@@ -71,6 +71,14 @@ interface Rules {
   readonly properties: { readonly [name: string]: Rule };
 }
 
+type Ids = {
+  user_id: string | null;
+  anonymous_id: string | null;
+  session_id: string | null;
+  device_id: string | null;
+  organisation_id: string | null;
+};
+
 interface Plan {
   readonly [event: string]: Rules;
 }
@@ -134,11 +142,6 @@ export class HttpSink implements Sink {
 
 /** Builds envelopes, holds events back until a batch is full, and never sends without consent. */
 class ClientCore {
-  userId: string | null = null;
-  anonymousId: string | null = null;
-  deviceId: string | null = null;
-  organisationId: string | null = null;
-  sessionId: string = uuid();
   /** Events that were dropped because too many were held. */
   dropped = 0;
   /** Why the last attempt to send failed. */
@@ -152,6 +155,7 @@ class ClientCore {
   private readonly mostHeld: number;
   private readonly sleep: (milliseconds: number) => Promise<void>;
   private readonly random: () => number;
+  private readonly ids: Ids = { user_id: null, anonymous_id: null, session_id: uuid(), device_id: null, organisation_id: null };
   private consent: () => State;
   private held: Envelope[] = [];
   private onTheWay: readonly Envelope[] = [];
@@ -170,7 +174,48 @@ class ClientCore {
     this.random = given.random ?? Math.random;
   }
 
-  /** From here on events belong to this person; null after they logged out. */
+  // Ids are checked when they are set, so that an event that was accepted is one that the pipeline can read.
+  get userId(): string | null {
+    return this.ids.user_id;
+  }
+
+  set userId(value: string | null) {
+    this.ids.user_id = checkedId("user_id", value);
+  }
+
+  get anonymousId(): string | null {
+    return this.ids.anonymous_id;
+  }
+
+  set anonymousId(value: string | null) {
+    this.ids.anonymous_id = checkedId("anonymous_id", value);
+  }
+
+  get deviceId(): string | null {
+    return this.ids.device_id;
+  }
+
+  set deviceId(value: string | null) {
+    this.ids.device_id = checkedId("device_id", value);
+  }
+
+  get organisationId(): string | null {
+    return this.ids.organisation_id;
+  }
+
+  set organisationId(value: string | null) {
+    this.ids.organisation_id = checkedId("organisation_id", value);
+  }
+
+  get sessionId(): string {
+    return this.ids.session_id as string;
+  }
+
+  set sessionId(value: string) {
+    this.ids.session_id = checkedId("session_id", value);
+  }
+
+  /** From here on events belong to this person; null after they logged out. Throws TypeError: no text for an id. */
   identify(userId: string | null): void {
     this.userId = userId;
   }
@@ -204,13 +249,13 @@ class ClientCore {
     context: { readonly [name: string]: string | undefined },
   ): string | null {
     const kept = checked(this.plan, this.purposes, event, properties, category);
+    const known = checkedContext(context); // again: who has it may change it in place
     const allowed = this.consent();
     if (allowed?.[kept.category] !== true) {
       this.held = this.held.filter((one) => this.categoryOf(one) !== kept.category);
       return null;
     }
-    const envelope: Envelope = { event_id: uuid(), event, timestamp: now(), ...this.ids(), properties: kept.values, consent: {} };
-    const known = present(context);
+    const envelope: Envelope = { event_id: uuid(), event, timestamp: now(), ...present(this.ids), properties: kept.values, consent: {} };
     if (Object.keys(known).length > 0) envelope.context = known;
     for (const purpose of this.purposes) envelope.consent[purpose] = allowed[purpose] === true;
     this.held.push(envelope);
@@ -219,16 +264,6 @@ class ClientCore {
       this.flush().catch((error: unknown) => void (this.lastError = error));
     }
     return envelope.event_id;
-  }
-
-  private ids(): { [name: string]: string } {
-    return present({
-      user_id: this.userId,
-      anonymous_id: this.anonymousId,
-      session_id: this.sessionId,
-      device_id: this.deviceId,
-      organisation_id: this.organisationId,
-    });
   }
 
   private async sendHeld(): Promise<boolean> {
@@ -316,13 +351,40 @@ function problem(rule: Rule, value: unknown): string | undefined {
 }
 
 function textProblem(rule: Rule, value: string): string | undefined {
-  if (new RegExp("[\\ud800-\\udfff]", "u").test(value)) return "must be text that UTF-8 can carry";
+  const unfit = unfitText(value);
+  if (unfit) return unfit;
   if (rule.enum !== undefined && rule.enum.indexOf(value) < 0) return "breaks the plan's 'enum'";
   // The whole text, as the pipeline does: `^a|b$` would be found in more.
   if (rule.pattern !== undefined && !new RegExp(`^(?:${rule.pattern})$`, "u").test(value)) return "breaks the plan's 'pattern'";
   // Characters, not UTF-16 units.
   if (rule.max_length !== undefined && Array.from(value).length > rule.max_length) return "breaks the plan's 'max_length'";
   return undefined;
+}
+
+function unfitText(value: unknown): string | undefined {
+  if (typeof value !== "string") return "must be of type 'string'";
+  return new RegExp("[\\ud800-\\udfff]", "u").test(value) ? "must be text that UTF-8 can carry" : undefined;
+}
+
+function checkedId(name: string, value: string | null | undefined): string | null {
+  if (value === null || value === undefined) return null;
+  // The contract's limit, in characters; the pipeline quarantines an event with a longer one.
+  const long = Array.from(value).length > 1000 ? "must have 1,000 characters at most" : undefined;
+  const wrong = unfitText(value) ?? long;
+  if (wrong) throw new TypeError(`the id '${name}' ${wrong}`);
+  return value;
+}
+
+/** A copy without what is null. */
+function checkedContext(context: { readonly [name: string]: string | null | undefined }): { [name: string]: string } {
+  for (const name of Object.keys(context)) {
+    const odd = unfitText(name);
+    if (odd) throw new TypeError(`a name in the context ${odd}`);
+    const value = context[name];
+    const wrong = value === null || value === undefined ? undefined : unfitText(value);
+    if (wrong) throw new TypeError(`the context '${name}' ${wrong}`);
+  }
+  return present(context);
 }
 
 // Money: what the warehouse's DECIMAL(18,4) holds. Integers: beyond 2^53 a number is not what was written any more.
