@@ -36,7 +36,7 @@ by_name = pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in C
 
 def same(case: dict[str, Any], result: dict[str, Any]) -> None:
     """The result is what the table says, and what differs each time has its form."""
-    assert result["gives"] == [step["gives"] if "gives" in step else step["flush"] for step in case["steps"] if {"gives", "flush"} & set(step)]  # fmt: skip
+    assert result["gives"] == [step[key] for step in case["steps"] for key in ("gives", "flush", "attempts") if key in step]  # fmt: skip
     events = [one for batch in result["batches"] for one in batch]
     for one in events:
         assert UUID.fullmatch(one["event_id"]) and UUID.fullmatch(one["session_id"])
@@ -85,6 +85,7 @@ class PythonRun:
 
     def __init__(self, module: ModuleType, case: dict[str, Any]) -> None:
         self.case, self.allowed, self.refusals = case, case["consent"], 0
+        self.now, self.attempts = 1000.0, 0
         self.batches: list[Any] = []
         self.waits: list[float] = []
         self.client = module.TrackingClient(
@@ -94,10 +95,12 @@ class PythonRun:
             tries=case.get("tries", 4),
             most_held=case.get("most_held", 10_000),
             sleep=self.wait,
+            clock=lambda: self.now,
             chance=lambda: case.get("chance", 0.0),
         )
 
     def send(self, events: list[Any]) -> None:
+        self.attempts += 1
         if self.refusals:
             self.refusals -= 1
             raise ConnectionError
@@ -107,13 +110,14 @@ class PythonRun:
         if "on_wait" in self.case:
             self.allowed = self.case["on_wait"][len(self.waits)]
         self.waits.append(seconds)
+        self.now += seconds
 
     def result(self) -> dict[str, Any]:
         gives = [self.step(step) for step in self.case["steps"]]
         dropped = self.client.dropped
         return {"gives": [g for g in gives if g is not None], "batches": self.batches, "waits": self.waits, "dropped": dropped}  # fmt: skip
 
-    def step(self, step: dict[str, Any]) -> str | bool | None:
+    def step(self, step: dict[str, Any]) -> str | bool | int | None:
         [(verb, value)] = [(key, step[key]) for key in step if key != "gives"]
         match verb:
             case "track":
@@ -130,6 +134,10 @@ class PythonRun:
                 self.client.context.update(value)
             case "consent":
                 self.allowed = value
+            case "pass":
+                self.now += value
+            case "attempts":
+                return self.attempts
             case "refuse":
                 self.refusals = value
             case "set_consent":

@@ -119,9 +119,11 @@ class ClientCore:
         not in it is not allowed.
     batch_size : events per batch.
     tries : attempts per batch; between them the client waits 0.5, 1, 2, ... seconds, 30 at most, less up to a half by
-        chance. What cannot be sent is kept and tried again with the next batch, `most_held` events at most; beyond that
-        the oldest are dropped and counted.
+        chance. What cannot be sent is kept, `most_held` events at most; beyond that the oldest are dropped and counted.
+        Until a batch is taken `track` tries once after each pause, and the pauses go on growing where the waits ended;
+        `flush` always tries.
     chance : a number from 0 up to 1.
+    clock : seconds that only grow.
     """
 
     PLAN: Mapping[str, Mapping[str, Any]] = {}
@@ -142,10 +144,13 @@ class ClientCore:
         most_held: int = 10_000,
         sleep: Callable[[float], None] = time.sleep,
         chance: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.sink, self.batch_size, self.tries = sink, batch_size, tries
         self.consent = _asked(consent)
-        self.most_held, self._sleep, self._chance = most_held, sleep, chance
+        self.most_held, self._sleep, self._chance, self._clock = most_held, sleep, chance, clock
+        self._failures = 0  # attempts since a batch was taken
+        self._not_before = -math.inf  # when `track` may send again
         self.device_id = self.anonymous_id = self.user_id = self.organisation_id = None
         self.session_id = str(uuid.uuid4())
         self._context: dict[str, str] = {}
@@ -200,12 +205,16 @@ class ClientCore:
         envelope["consent"] = {purpose: allowed.get(purpose) is True for purpose in self.PURPOSES}
         self._held.append(envelope)
         self._drop_oldest()
-        if len(self._held) >= self.batch_size:
-            self.flush()
+        if len(self._held) >= self.batch_size and self._clock() >= self._not_before:
+            # The pause was the wait: 4 tries would hold the application up for 3.5 s more, again and again.
+            self._send_held(1 if self._failures else self.tries)
         return event_id
 
     def flush(self) -> bool:
         """Send what is held; True when nothing is left. Events whose consent was withdrawn since are dropped."""
+        return self._send_held(self.tries)
+
+    def _send_held(self, tries: int) -> bool:
         attempt = 0
         while True:
             self._drop_withdrawn()  # before every attempt: a person may have withdrawn while the client was waiting
@@ -216,12 +225,19 @@ class ClientCore:
                 self.sink.send(batch)
             except OSError:
                 attempt += 1
-                if attempt >= self.tries:
+                self._failures += 1
+                if attempt >= tries:
+                    self._not_before = self._clock() + self._wait_after(self._failures)
                     return False
-                self._sleep(min(0.5 * 2 ** (attempt - 1), 30) * (1 - self._chance() / 2))
+                self._sleep(self._wait_after(attempt))
             else:
-                attempt = 0
+                attempt = self._failures = 0
+                self._not_before = -math.inf
                 del self._held[: len(batch)]
+
+    def _wait_after(self, failures: int) -> float:
+        """Seconds: 0.5, 1, 2, ..., from the seventh failure on 30."""
+        return min(0.5 * 2.0 ** min(failures - 1, 6), 30) * (1 - self._chance() / 2)
 
     def _category(self, event: Event) -> str:
         return str(self.PLAN[event["event"]]["consent"])

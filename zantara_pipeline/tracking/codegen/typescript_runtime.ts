@@ -47,12 +47,17 @@ export interface ClientSettings {
   batchSize?: number;
   /** Attempts per batch. Between them the client waits 0.5, 1, 2, ... seconds, 30 at most, less up to a half by chance. */
   tries?: number;
-  /** What cannot be sent is kept and tried again, so many events at most; beyond that the oldest are dropped and counted. */
+  /**
+   * What cannot be sent is kept, so many events at most; beyond that the oldest are dropped and counted. Until a batch is
+   * taken `track` tries once after each pause, and the pauses go on growing where the waits ended; `flush` always tries.
+   */
   mostHeld?: number;
   /** Waits so many milliseconds. */
   sleep?: (milliseconds: number) => Promise<void>;
   /** A number from 0 up to 1. */
   random?: () => number;
+  /** Milliseconds that only grow. */
+  clock?: () => number;
 }
 
 interface Rule {
@@ -87,6 +92,7 @@ interface Plan {
 const world = globalThis as unknown as {
   fetch?: Fetch;
   crypto?: { randomUUID?: () => string; getRandomValues?: (bytes: Uint8Array) => Uint8Array };
+  performance?: { now?: () => number };
   setTimeout: (callback: () => void, milliseconds: number) => unknown;
   clearTimeout: (timer: any) => void;
   AbortController: new () => { readonly signal: unknown; abort(): void };
@@ -155,6 +161,9 @@ class ClientCore {
   private readonly mostHeld: number;
   private readonly sleep: (milliseconds: number) => Promise<void>;
   private readonly random: () => number;
+  private readonly clock: () => number;
+  private failures = 0; // attempts since a batch was taken
+  private notBefore = -Infinity; // when `track` may send again
   private readonly ids: Ids = { user_id: null, anonymous_id: null, session_id: uuid(), device_id: null, organisation_id: null };
   private consent: () => State;
   private held: Envelope[] = [];
@@ -172,6 +181,7 @@ class ClientCore {
     this.mostHeld = given.mostHeld ?? 10_000;
     this.sleep = given.sleep ?? ((milliseconds) => new Promise((done) => void world.setTimeout(done, milliseconds)));
     this.random = given.random ?? Math.random;
+    this.clock = given.clock ?? (() => world.performance?.now?.() ?? Date.now());
   }
 
   // Ids are checked when they are set, so that an event that was accepted is one that the pipeline can read.
@@ -230,11 +240,7 @@ class ClientCore {
    * Flushes wait for each other, so that no event is on its way twice.
    */
   flush(): Promise<boolean> {
-    this.flushing += 1;
-    const mine = this.last.then(() => this.sendHeld());
-    const over = (): void => void (this.flushing -= 1);
-    this.last = mine.then(over, over);
-    return mine;
+    return this.inTurn(this.tries);
   }
 
   protected changeConsent(state: State): void {
@@ -260,13 +266,21 @@ class ClientCore {
     for (const purpose of this.purposes) envelope.consent[purpose] = allowed[purpose] === true;
     this.held.push(envelope);
     this.dropOldest();
-    if (this.held.length >= this.batchSize && this.flushing === 0) {
-      this.flush().catch((error: unknown) => void (this.lastError = error));
+    if (this.held.length >= this.batchSize && this.flushing === 0 && this.clock() >= this.notBefore) {
+      this.inTurn(this.failures > 0 ? 1 : this.tries).catch((error: unknown) => void (this.lastError = error));
     }
     return envelope.event_id;
   }
 
-  private async sendHeld(): Promise<boolean> {
+  private inTurn(tries: number): Promise<boolean> {
+    this.flushing += 1;
+    const mine = this.last.then(() => this.sendHeld(tries));
+    const over = (): void => void (this.flushing -= 1);
+    this.last = mine.then(over, over);
+    return mine;
+  }
+
+  private async sendHeld(tries: number): Promise<boolean> {
     let attempt = 0;
     while (true) {
       // Asked before every attempt: a person may have withdrawn while the client was waiting.
@@ -277,7 +291,8 @@ class ClientCore {
       try {
         await this.sink.send(batch.map((one) => ({ ...one, sent_at: sentAt })));
         this.held = this.held.filter((one) => batch.indexOf(one) < 0);
-        attempt = 0;
+        attempt = this.failures = 0;
+        this.notBefore = -Infinity;
         continue;
       } catch (error) {
         this.lastError = error;
@@ -285,10 +300,19 @@ class ClientCore {
         this.onTheWay = [];
       }
       attempt += 1;
+      this.failures += 1;
       this.dropOldest();
-      if (attempt >= this.tries) return false;
-      await this.sleep(Math.min(500 * 2 ** (attempt - 1), 30_000) * (1 - this.random() / 2));
+      if (attempt >= tries) {
+        this.notBefore = this.clock() + this.waitAfter(this.failures);
+        return false;
+      }
+      await this.sleep(this.waitAfter(attempt));
     }
+  }
+
+  /** Milliseconds: 500, 1000, 2000, ..., from the seventh failure on 30000. */
+  private waitAfter(failures: number): number {
+    return Math.min(500 * 2 ** (failures - 1), 30_000) * (1 - this.random() / 2);
   }
 
   private categoryOf(one: Envelope): string {
