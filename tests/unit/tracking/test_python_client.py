@@ -300,5 +300,53 @@ def test_a_number_that_no_double_holds_is_refused_at_its_call(client: Any, tmp_p
     assert tracker.flush()
 
 
+FULL_DISK = """
+import json, resource, sys
+from pathlib import Path
+from zantara_events import FileSink, TrackingClient
+
+path, room = Path(sys.argv[1]), int(sys.argv[2])
+lengths, texts = [], []
+
+def more_room(seconds):
+    lengths.append(path.stat().st_size)
+    texts.append(path.read_text())
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+client = TrackingClient(FileSink(path), {"analytics": True}, sleep=more_room)
+ids = [client.track("app_crashed", {"error_class": "Oops"}, consent="analytics") for _ in range(5)]
+resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+print(json.dumps([ids, client.flush(), texts]))
+"""
+
+
+@pytest.mark.parametrize("room", [2, 7, 400])
+def test_a_batch_that_a_full_disk_cut_short_is_written_once_and_whole_when_there_is_room(
+    client_file: Path, tmp_path: Path, room: int
+) -> None:
+    """A limit of the process stands for the disk: the kernel writes what fits and refuses the rest, as it does there."""
+    (tmp_path / "full.py").write_text(FULL_DISK)
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"a":1}\n')
+    command = [sys.executable, "full.py", str(path), str(8 + room)]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={"PYTHONPATH": str(client_file.parent)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    ids, sent, after_failure = json.loads(done.stdout)
+    assert sent and after_failure == ['{"a":1}\n']
+    first, *lines = path.read_text().splitlines()
+    assert first == '{"a":1}' and [json.loads(line)["event_id"] for line in lines] == ids
+
+
+def test_a_line_that_a_killed_process_left_torn_takes_no_other_with_it(client: Any, tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"event_id":"tor')
+    tracker = client.TrackingClient(client.FileSink(path), BOTH, batch_size=1)
+    ids = [tracker.track("app_crashed", {"error_class": "Ö"}, consent="analytics") for _ in range(2)]
+    torn, *lines = path.read_text(encoding="utf-8").splitlines()
+    assert torn == '{"event_id":"tor' and [json.loads(line)["event_id"] for line in lines] == ids
+
+
 def test_class_names() -> None:
     assert class_name("product_view") == "ProductView"

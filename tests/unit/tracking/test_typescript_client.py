@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -185,15 +186,20 @@ def test_patterns_mean_in_javascript_what_they_mean_in_python(tmp_path: Path) ->
 
 
 # ---- sending --------------------------------------------------------------------------------------------------------
-def run(client_file: Path, tmp_path: Path, body: str) -> Any:
-    """Run a script that has the client's names; it prints JSON."""
+def run(client_file: Path, tmp_path: Path, body: str, *, most_bytes: int | None = None) -> Any:
+    """Run a script that has the client's names; it prints JSON. No file may grow beyond `most_bytes`."""
     script = tmp_path / "script.mjs"
     script.write_text(
         f'const {{ FileSink, HttpSink, TrackingClient }} = await import("{client_file.as_uri()}");\n'
         'const track = (client, topic) => client.track("help_opened", topic === undefined ? {} : { topic }, { consent: "analytics" });\n'
         f"const say = (value) => console.log(JSON.stringify(value));\n{body}"
     )
-    return node(script)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (before[0] if most_bytes is None else most_bytes, before[1]))
+    try:
+        return node(script)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @needs_typescript
@@ -266,6 +272,49 @@ def test_a_redirect_delivers_nothing_and_the_batch_is_tried_again(client_file: P
     )
     assert (told["first"], told["second"]) == (False, True)
     assert told["asked"] == ["POST /events"] * 6 and "308" in told["failure"]
+
+
+@needs_typescript
+@pytest.mark.parametrize("room", [2, 7, 400])
+def test_a_batch_that_a_full_disk_cut_short_leaves_nothing_of_itself(
+    client_file: Path, tmp_path: Path, room: int
+) -> None:
+    """A limit of the process stands for the disk: the kernel writes what fits and refuses the rest, as it does there."""
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"a":1}\n')
+    told = run(
+        client_file,
+        tmp_path,
+        f"""
+        const settings = {{ tries: 2, sleep: async () => {{}} }};
+        const client = new TrackingClient(new FileSink({json.dumps(str(path))}), {{ analytics: true }}, settings);
+        for (let n = 0; n < 5; n++) track(client);
+        say({{ sent: await client.flush(), failure: client.lastError.code }});
+        """,
+        most_bytes=8 + room,
+    )
+    assert told == {"sent": False, "failure": "EFBIG"}
+    assert path.read_text() == '{"a":1}\n'
+
+
+@needs_typescript
+def test_a_line_that_a_killed_process_left_torn_takes_no_other_with_it(client_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"event_id":"tor')
+    ids = run(
+        client_file,
+        tmp_path,
+        f"""
+        const client = new TrackingClient(new FileSink({json.dumps(str(path))}), {{ analytics: true }});
+        const ids = [track(client, "é")];
+        await client.flush();
+        ids.push(track(client));
+        await client.flush();
+        say(ids);
+        """,
+    )
+    torn, *lines = path.read_text(encoding="utf-8").splitlines()
+    assert torn == '{"event_id":"tor' and [json.loads(line)["event_id"] for line in lines] == ids
 
 
 @needs_typescript

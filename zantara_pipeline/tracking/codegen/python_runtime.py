@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import json
 import math
+import os
 import random
 import re
 import sys
@@ -18,7 +19,9 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -74,15 +77,38 @@ class Sink(Protocol):
 
 
 class FileSink:
-    """Appends to a file that the pipeline ingests as it is (one JSON object a line)."""
+    """Appends to a file that the pipeline ingests as it is (one JSON object a line). What fits in part is taken back."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def send(self, events: Sequence[Event]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as handle:
-            handle.writelines(json.dumps(event, ensure_ascii=False, separators=(",", ":")) + "\n" for event in events)
+        lines = "".join(
+            json.dumps(event, ensure_ascii=False, separators=(",", ":")) + "\n" for event in events
+        ).encode()
+        with self.path.open("ab+", buffering=0) as handle:  # without a buffer: what was written is known
+            before = handle.seek(0, os.SEEK_END)
+            if before and _last_byte(handle) != b"\n":
+                lines = b"\n" + lines  # somebody was killed while writing: their piece shall take no line with it
+            _write_or_take_back(handle, lines, before)
+
+
+def _last_byte(handle: FileIO) -> bytes:
+    handle.seek(-1, os.SEEK_END)
+    return handle.read(1)
+
+
+def _write_or_take_back(handle: FileIO, lines: bytes, before: int) -> None:
+    written = 0
+    try:
+        while written < len(lines):
+            written += handle.write(lines[written:])
+    except OSError:  # a full disk takes what fits; the batch comes again whole
+        with suppress(OSError):
+            if handle.seek(0, os.SEEK_END) == before + written:  # else another process has appended meanwhile
+                handle.truncate(before)
+        raise
 
 
 class _Stay(urllib.request.HTTPRedirectHandler):

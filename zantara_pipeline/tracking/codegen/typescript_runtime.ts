@@ -98,7 +98,10 @@ const world = globalThis as unknown as {
   AbortController: new () => { readonly signal: unknown; abort(): void };
 };
 
-/** Appends to a file that the pipeline ingests as it is (one JSON object a line). Node only; browsers never load it. */
+/**
+ * Appends to a file that the pipeline ingests as it is (one JSON object a line). What fits in part is taken back.
+ * Node only; browsers never load it.
+ */
 export class FileSink implements Sink {
   private readonly path: string;
 
@@ -110,7 +113,16 @@ export class FileSink implements Sink {
     const files = await nodeModule("node:fs/promises");
     const paths = await nodeModule("node:path");
     await files.mkdir(paths.dirname(this.path), { recursive: true });
-    await files.appendFile(this.path, asLines(events), "utf8");
+    const { Buffer } = await nodeModule("node:buffer");
+    const file = await files.open(this.path, "a+");
+    try {
+      const before: number = (await file.stat()).size;
+      const last = before > 0 ? (await file.read(Buffer.alloc(1), 0, 1, before - 1)).buffer[0] : 10;
+      // Somebody was killed while writing: their piece shall take no line with it.
+      await writeOrTakeBack(file, Buffer.from((last === 10 ? "" : "\n") + asLines(events), "utf8"), before);
+    } finally {
+      await file.close();
+    }
   }
 }
 
@@ -441,6 +453,20 @@ function asked(consent: State | (() => State)): () => State {
 
 function asLines(events: readonly Envelope[]): string {
   return events.map((one) => JSON.stringify(one) + "\n").join("");
+}
+
+async function writeOrTakeBack(file: any, lines: any, before: number): Promise<void> {
+  let written = 0;
+  try {
+    while (written < lines.length) written += (await file.write(lines, written, lines.length - written)).bytesWritten;
+  } catch (error) {
+    // A full disk takes what fits; the batch comes again whole. Another length: another process has appended meanwhile.
+    const takeBack = async (): Promise<void> => {
+      if ((await file.stat()).size === before + written) await file.truncate(before);
+    };
+    await takeBack().catch(() => undefined);
+    throw error;
+  }
 }
 
 function now(): string {
