@@ -140,6 +140,11 @@ def _notices(result: IngestResult) -> None:
             result.notices.append(f"{name}: the file is empty")
         elif counts.unparsable == counts.rows_in:
             result.notices.append(f"{name}: none of its {counts.rows_in} lines is a JSON object; is it an event file?")
+        elif counts.suppressed == counts.rows_in and not counts.erased:
+            result.notices.append(
+                f"{name}: all of its {counts.rows_in} lines are suppressed, none grants what its event needs; "
+                "if another tool wrote them, name their format"
+            )
 
 
 def _new_files(ledger: Ledger, landing: Path, result: IngestResult) -> list[LandedFile]:
