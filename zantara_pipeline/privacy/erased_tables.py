@@ -20,7 +20,7 @@ from typing import Any
 
 import duckdb
 
-from zantara_pipeline.privacy.people import Matcher, People, is_distinctive, is_field_of_people
+from zantara_pipeline.privacy.people import Matcher, People, is_field_of_people
 from zantara_pipeline.storage.engine import copy_without
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
@@ -54,7 +54,7 @@ class _Keep:
         found = []
         if kind == "VARCHAR" and is_field_of_people(f"{table}.{column}"):
             found.append(f"{quoted} IN (SELECT id FROM erased_ids)")
-        if any(map(is_distinctive, self.matcher.ids)):
+        if self.matcher.distinctive:
             found.append(f"regexp_matches({quoted}::VARCHAR, getvariable('bounded'))")
         return f"coalesce({' OR '.join(found)}, false)" if found else ""
 
@@ -146,7 +146,7 @@ LEDGER_TABLES: dict[str, Rule | str] = {
             "schema_version", "ingested_files", "rewritten_files", "quarantine_reasons", "ingest_commits", "replaced_files",
             "replays", "discards", "quarantine_files", "lake_types_checked", "expired_lines", "expired_rows",
             "expired_values", "expired_exempt_rows", "expired_exempt_values", "expired_landed_files", "retention_seen", "quarantine_erasures",
-            "lake_erasures", "tombstones", "pii_keys", "key_rotations",
+            "lake_erasures", "tombstones", "tombstones_in_fields", "pii_keys", "key_rotations",
             "segment_sizes", "withdrawals", "expired_memberships", "expired_models", "export_keys",
         ),
         NOBODY,

@@ -29,7 +29,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from zantara_pipeline.privacy.consent import utc_text
-from zantara_pipeline.privacy.people import PLACEHOLDERS, People, is_distinctive, is_field_of_people
+from zantara_pipeline.privacy.people import PLACEHOLDERS, People, is_field_of_people
 from zantara_pipeline.storage.engine import open_engine
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
@@ -120,7 +120,7 @@ class _Erasure:
         conditions = []
         if is_field_of_people(column):
             conditions.append(f'"{column}" IN (SELECT id FROM erased_ids)')
-        if any(map(is_distinctive, self.people.ids)):
+        if self.people.matcher.distinctive:
             conditions.append(f"regexp_matches(\"{column}\", getvariable('bounded'))")
         return f"coalesce({' OR '.join(conditions) or 'false'}, false)"
 
