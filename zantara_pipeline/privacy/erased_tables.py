@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import sqlite3
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -29,9 +30,12 @@ ERASED = "erased"
 
 
 def erase_published(home: Home, matcher: Matcher) -> None:
-    """Swap in copies without the rows that name somebody: what was published, and all segments in the restricted store."""
+    """Swap in copies without the rows that name somebody: what was published, and all segments in the restricted store.
+
+    A copy that names nobody stays as it is: it was written from nothing, so no deleted row has left its bytes there.
+    """
     for copy in (home.published, home.restricted_segments):
-        if copy.exists():
+        if copy.exists() and any(_rows_naming(copy, matcher)):
             copy_without(home, copy, _Keep(matcher), threads=1, memory_limit="500MB")
 
 
@@ -61,12 +65,16 @@ class _Keep:
 
 def published_rows(home: Home, matcher: Matcher) -> dict[str, list[dict[str, Any]]]:
     """Rows of the published copy that name somebody, by table; for an access request."""
-    found: dict[str, list[dict[str, Any]]] = {}
     if not home.published.exists():
-        return found
+        return {}
+    return dict(_rows_naming(home.published, matcher))
+
+
+def _rows_naming(copy: Path, matcher: Matcher) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """(table, its rows that name somebody) of the tables that have such rows."""
     with closing(duckdb.connect()) as con:
         con.execute("SET TimeZone = 'UTC'")
-        path = str(home.published).replace("'", "''")
+        path = str(copy).replace("'", "''")
         con.execute(f"ATTACH '{path}' AS w (READ_ONLY)")
         keep = _Keep(matcher)
         tables = "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = 'w' ORDER BY ALL"
@@ -74,8 +82,7 @@ def published_rows(home: Home, matcher: Matcher) -> dict[str, list[dict[str, Any
             cursor = con.execute(f'FROM w."{schema}"."{table}" WHERE NOT ({keep(con, schema, table)})')
             names = [column[0] for column in cursor.description]
             if rows := [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]:
-                found[f"{schema}.{table}"] = rows
-    return found
+                yield f"{schema}.{table}", rows
 
 
 _TEXTS_SQL = """
