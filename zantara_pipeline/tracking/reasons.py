@@ -58,12 +58,13 @@ class Failures:
         )
         self.con.unregister("arrow_attempts")
 
-    def hold(self) -> None:
-        """Keep the quarantined lines of the batch just judged."""
+    def hold(self, *, large: bool = True) -> None:
+        """Keep the quarantined lines of the batch just judged; large: some of its lines may be large."""
         self.con.execute(_HOLD_SQL)
-        self.con.execute(_HOLD_LARGE_SQL)
-        if self.stores and (came := self.con.sql(_CAME_SQL).to_arrow_table()).num_rows:
-            self._came.append(came)
+        if large:
+            self.con.execute(_HOLD_LARGE_SQL)
+            if self.stores and (came := self.con.sql(_CAME_SQL).to_arrow_table()).num_rows:
+                self._came.append(came)
         [(lines, size)] = self.con.execute("SELECT count(*), coalesce(sum(strlen(line)), 0) FROM failing").fetchall()
         self.held = max(lines, (size + sum(came.nbytes for came in self._came)) // _USUAL_BYTES)
 
