@@ -41,7 +41,7 @@ _OTHER_IDS = (
     "listid", "variantid", "categoryid", "brandid", "buildid", "transactionid", "valid", "paid", "erasureid", "alertid",
     "commitid", "replayid", "discardid", "expiryid", "rotationid", "keyid", "uniqueid", "assetid", "providerid",
 )  # fmt: skip
-_OTHER_IDS += tuple(f"{name}s" for name in _OTHER_IDS if name.endswith("id"))
+_ENDINGS = _OTHER_IDS + tuple(f"{name}s" for name in _OTHER_IDS)
 _NO_PEOPLE = ("items", "features", "products", "item", "product")
 _FIELD = re.compile(r"(user|person|people|uid|uids|users)$|(id|ids)$")
 
@@ -52,7 +52,7 @@ def is_field_of_people(field: str) -> bool:
     last = folded[-1]
     if last in ("id", "ids"):
         return len(folded) > 1 and folded[-2] not in _NO_PEOPLE
-    return _FIELD.search(last) is not None and not last.endswith(_OTHER_IDS)
+    return _FIELD.search(last) is not None and not last.endswith(_ENDINGS)
 
 
 def is_field_of_others(field: str) -> bool:
@@ -60,7 +60,7 @@ def is_field_of_others(field: str) -> bool:
     folded = [re.sub(r"[^a-z0-9]", "", part) for part in field.lower().split(".")]
     if folded[-1] in ("id", "ids"):
         return len(folded) > 1 and folded[-2] in _NO_PEOPLE
-    return folded[-1].endswith(("id", "ids")) and folded[-1].endswith(_OTHER_IDS)
+    return folded[-1].endswith(("id", "ids")) and folded[-1].endswith(_ENDINGS)
 
 
 def is_known(text: str | None) -> bool:
