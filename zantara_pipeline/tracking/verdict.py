@@ -32,7 +32,7 @@ from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, Exemp
 from zantara_pipeline.tracking.shapes import Reason, Shape, declared_paths, structural_reasons
 from zantara_pipeline.tracking.sql_checks import compile_checks, quote, sql_list
 from zantara_pipeline.tracking.typed_columns import by_event, typed_column
-from zantara_pipeline.tracking.unclear_users import users_named
+from zantara_pipeline.tracking.unclear_users import ids_named, users_named
 
 REASON_TYPE = "STRUCT(code VARCHAR, path VARCHAR, keyword VARCHAR, expected VARCHAR, actual_type VARCHAR)[]"
 
@@ -122,21 +122,23 @@ class Judge:
             self.con.execute("UPDATE parsed SET stage = 'unparsable' WHERE row_id IN (SELECT unnest(?))", [wrong])
 
     def _name_unclear_users(self) -> None:
-        """Temp table `unclear_users`: whom a line may be about whose user_id is not one text (few lines, or a broken feed)."""
+        """Temp table `unclear_users`: whom a line may be about whose user_id is not one text (few lines, or a broken feed), and
+        whether by an id (unclear_users.ids_named)."""
         query = (
             "SELECT row_id, line, coalesce(anybody, false) FROM parsed "
             f"JOIN {TEXTS} USING (row_id) LEFT JOIN arrow_beside USING (row_id) "
             "WHERE user_unclear AND stage <> 'unparsable'"
         )
         named = [
-            (row_id, user)
+            (row_id, user, user in ids)
             for row_id, line, anybody in self.con.execute(query).fetchall()
+            for ids in (ids_named(line),)
             for user in users_named(line) | ({ANYBODY} if anybody else set())
         ]
         self._unclear = bool(named)
-        rows = {"row_id": [row_id for row_id, _ in named], "user_id": [user for _, user in named]}
-        schema = pa.schema([("row_id", pa.int64()), ("user_id", pa.string())])
-        self.con.register("arrow_unclear", pa.table(rows, schema=schema))
+        schema = pa.schema([("row_id", pa.int64()), ("user_id", pa.string()), ("by_id", pa.bool_())])
+        columns = list(zip(*named, strict=True)) or [(), (), ()]
+        self.con.register("arrow_unclear", pa.table(list(map(pa.array, columns)), names=schema.names).cast(schema))
         self.con.execute("CREATE OR REPLACE TEMP TABLE unclear_users AS FROM arrow_unclear")
         self.con.unregister("arrow_unclear")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def test_parts_are_the_rows_in_their_order_within_both_bounds_or_one_line(
     assert [row for part in found for row in part.to_pylist()] == [row for table in tables for row in table.to_pylist()]
     weights = [[len((text or "").encode()) for text in part["payload_raw"].to_pylist()] for part in found]
     assert all(len(part) == 1 or (1 < len(part) <= lines and sum(part) <= size) for part in weights)
-    for part, after in zip(weights, weights[1:], strict=False):
+    for part, after in pairwise(weights):
         assert len(part) == lines or sum(part) + after[0] > size, "no part is smaller than it has to be"
 
 
