@@ -35,8 +35,7 @@ from zantara_pipeline.tracking.verdict import ID_COLUMNS, Rules
 _DAY = 24 * 3_600_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNCLEAR = """(
-    SELECT u.user_id, p.* FROM parsed p JOIN unclear_users u USING (row_id)
-    WHERE u.by_id AND p.user_unclear AND NOT p.erased AND p.stage <> 'unparsable'
+    SELECT u.user_id, p.* FROM parsed p JOIN users_by_id u USING (row_id) WHERE NOT p.erased AND p.stage <> 'unparsable'
 )"""
 
 
