@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pandera.errors import SchemaError, SchemaErrors
 
 from zantara_pipeline.tracking import ingest as ingest_module
-from zantara_pipeline.tracking import reader
+from zantara_pipeline.tracking import reader, verdict
 from zantara_pipeline.tracking.codegen.json_schema import properties_schema
 from zantara_pipeline.tracking.pandera_schema import pandera_schema
 from zantara_pipeline.tracking.plan import EventPlan
@@ -185,6 +185,22 @@ def test_batches_and_commits_do_not_matter(found: list[bytes], chunk: int) -> No
         patch.setattr(ingest_module, "BATCH_BYTES", 1)
         patch.setattr(ingest_module, "COMMIT_BYTES", 1)
         with landed(found[:middle], found[middle:]) as other:
+            assert outcome(other) == wanted
+
+
+@settings(max_examples=10, **SLOW)
+@given(st.lists(lines, min_size=2, max_size=12), st.integers(40, 600), st.integers(1, 2000))
+def test_lines_that_wait_for_each_other_end_as_they_would_in_their_batch(
+    found: list[bytes], chunk: int, together: int
+) -> None:
+    with landed(found) as one:
+        wanted = outcome(one)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader, "CHUNK_BYTES", chunk)
+        for name, size in (("BATCH_BYTES", 1), ("LARGE_COMMIT", 0), ("WAITED_BYTES", together)):
+            patch.setattr(ingest_module, name, size)
+        patch.setattr(verdict, "FEW", 2.0)  # however many they are
+        with landed(found) as other:
             assert outcome(other) == wanted
 
 

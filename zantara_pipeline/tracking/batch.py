@@ -33,8 +33,9 @@ from zantara_pipeline.tracking.sql_checks import quote
 from zantara_pipeline.tracking.typed_columns import typed_column
 from zantara_pipeline.tracking.verdict import OTHER_LINES, Judge, Rules
 
-# Failing lines are explained at the end of a commit; more than these, or than 20 MB of them, before it.
-MOST_HELD = 40_000
+# Failing lines are explained at the end of a commit; more than these, or than 10 MB of them, before it: explaining
+# 40,000 took 100 MB in each worker.
+MOST_HELD = 20_000
 STAGES = ("unparsable", "suppressed", "quarantined", "accepted")
 PARTS = ("late", "exempt", "consent_unreadable", "erased")
 
@@ -67,15 +68,31 @@ class FileCounts:
 
 
 @dataclass(frozen=True)
+class Waits:
+    """Which lines of a batch are left for a later one of the commit.
+
+    few : those that are not plain, if they are few: judging them costs a batch as much if they are ten or a thousand.
+    exempt : those that a rule may exempt: a denial in a batch to come counts too.
+    """
+
+    few: bool = False
+    exempt: bool = False
+
+
+NOTHING_WAITS = Waits()
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """What one batch came to; files by their number in the commit. aside: lines to be taken when all others were heard."""
+    """What one batch came to; files by their number in the commit. few, exempt: lines that wait (Waits)."""
 
     counts: list[tuple[int, FileCounts, date | None]]
     dates: set[date]
     quarantined_dates: set[date]
     reasons: Counter[tuple[int, str, str, str]]
     heard: Heard
-    aside: pa.Table | None = None
+    few: pa.Table | None = None
+    exempt: pa.Table | None = None
 
 
 class BatchWorker:
@@ -104,15 +121,12 @@ class BatchWorker:
         self.con.executemany("INSERT INTO sources VALUES (?, ?)", list(enumerate(sources)))
         self.judge.forget_users()
 
-    def take(self, part: int, lines: pa.Table, *, others_follow: bool = False) -> Outcome:
-        """Judge a batch (reader.BATCH_SCHEMA) and write it as the files numbered `part` of the commit.
-
-        others_follow : lines that a rule may exempt are put aside: a denial in a batch to come counts too.
-        """
+    def take(self, part: int, lines: pa.Table, waits: Waits = NOTHING_WAITS) -> Outcome:
+        """Judge a batch (reader.BATCH_SCHEMA) and write it as the files numbered `part` of the commit."""
         self.name = f"{self.folder.name}-{part:04d}"
-        self.judge.learn(statements_of(self.ledger, self.judge.load(lines)))
-        aside = self._judged(lines, others_follow and bool(self.plan.privacy.exemptions))
-        self.failures.hold()
+        self.judge.learn(statements_of(self.ledger, self.judge.load(lines, leave_few=waits.few)))
+        exempt = self._judged(lines, waits.exempt and bool(self.plan.privacy.exemptions))
+        self.failures.hold(large=self.judge.any_large)
         self._write_accepted()
         counts = list(batch_counts(self.con))
         if any(of_file.unparsable for _, of_file, _ in counts):
@@ -127,7 +141,8 @@ class BatchWorker:
             quarantined_dates=dates["quarantined"],
             reasons=Counter(),
             heard=heard_in_batch(self.con, self.rules),
-            aside=aside,
+            few=self.judge.left,
+            exempt=exempt,
         )
         self.judge.forget_lines()
         return replace(outcome, reasons=self.explain()) if self.failures.held > MOST_HELD else outcome
@@ -178,7 +193,9 @@ class BatchWorker:
             self.con.execute(f"COPY ({query}) TO {quote(str(folder))} ({options})")
 
     def _write_accepted(self) -> None:
-        self.lake_files.write(self.judge.plain, self.sources, self.folder / "accepted", self.name)
+        self.lake_files.write(
+            self.judge.plain, self.sources, self.folder / "accepted", self.name, all_plain=self.judge.all_plain
+        )
         for rule in self.plan.privacy.exemptions:
             if self._any(f"parsed WHERE stage = 'accepted' AND exempt AND event = {quote(rule.event)}"):
                 query = exempt_sql(rule, self.plan)

@@ -26,7 +26,7 @@ from zantara_pipeline.privacy.consent import utc_text
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
 from zantara_pipeline.tracking.adapters import Adaptation, Intake, NotEvents, total_report
-from zantara_pipeline.tracking.batch import BatchWorker, FileCounts, Outcome
+from zantara_pipeline.tracking.batch import NOTHING_WAITS, BatchWorker, FileCounts, Outcome, Waits
 from zantara_pipeline.tracking.commits import move_in, recover, stage
 from zantara_pipeline.tracking.direct import remember_keys
 from zantara_pipeline.tracking.observed import ObservedConsent
@@ -47,6 +47,11 @@ BATCH_BYTES = 32 * 2**20
 WORKER_MEMORY = "300MB"
 MOST_WORKERS = 4
 COMMIT_BYTES = 512 * 2**20
+# From here on (four batches) lines that are not plain wait for each other. What is accepted of them are files of their own,
+# which a commit of one or two batches would feel: it has as few files as it has events and days.
+LARGE_COMMIT = 128 * 2**20
+# What waited is judged in batches of so much: a tenth of it in memory would not be told from none, and every worker gets some.
+WAITED_BYTES = 8 * 2**20
 
 
 @dataclass
@@ -173,17 +178,18 @@ def _ingest_group(
     folder = commit.begin(readable)
     for worker in workers:
         worker.begin(folder, [file.source for file in readable])
-    for outcome in _outcomes(workers, line_tables(readable, BATCH_BYTES)):
-        commit.add(outcome)
-    if commit.aside:
+    large = sum(file.bytes for file in readable) >= LARGE_COMMIT
+    commit.take(workers, line_tables(readable, BATCH_BYTES), Waits(few=large, exempt=True))
+    commit.take(workers, _together(commit.few), Waits(exempt=True))
+    if commit.exempt:
         objections = commit.observed.objections()
         for worker in workers:
             worker.judge.object(objections)
-        for outcome in _outcomes(workers, map(unpacked, commit.aside), after=commit.batches):
-            commit.add(outcome)
+        commit.take(workers, _together(commit.exempt), NOTHING_WAITS)
     with ThreadPoolExecutor(len(workers)) as pool:
+        explained = [pool.submit(worker.explain) for worker in workers]
         commit.observed.settle(commit.latest_receipt(), pool)
-        commit.finish([pool.submit(worker.explain) for worker in workers])
+        commit.finish(explained)
     result.touched_dates |= commit.dates
     result.quarantined_dates |= commit.quarantined_dates
     for file, counts in zip(readable, commit.counts, strict=True):
@@ -221,14 +227,27 @@ def _said_of(adaptations: Sequence[tuple[str, Adaptation]]) -> Iterator[str]:
         yield f"{names}: {total_report([report for _, report in found]).words()}"
 
 
+def _together(waited: Sequence[pa.Buffer]) -> Iterator[pa.Table]:
+    """Lines that waited, as batches of WAITED_BYTES; a packed table that is larger is one by itself."""
+    tables, size = list[pa.Table](), 0
+    for table in map(unpacked, waited):
+        if tables and size + table.nbytes > WAITED_BYTES:
+            yield pa.concat_tables(tables)
+            tables, size = [], 0
+        tables.append(table)
+        size += table.nbytes
+    if tables:
+        yield pa.concat_tables(tables)
+
+
 def _outcomes(
-    workers: Sequence[BatchWorker], batches: Iterable[pa.Table], after: int | None = None
+    workers: Sequence[BatchWorker], batches: Iterable[pa.Table], waits: Waits, first: int
 ) -> Iterator[Outcome]:
     """Outcomes in the order of the batches; at most one batch per worker in memory, and the one being read.
 
     A batch of one block (of a very long line) is in memory alone.
 
-    after : these are the lines put aside, and so many batches came before; None: others follow.
+    first : number of the first batch in the commit.
     """
     idle: SimpleQueue[BatchWorker] = SimpleQueue()
     for worker in workers:
@@ -237,13 +256,13 @@ def _outcomes(
     def take(part: int, lines: pa.Table) -> Outcome:
         worker = idle.get()
         try:
-            return worker.take(part, lines, others_follow=after is None)
+            return worker.take(part, lines, waits)
         finally:
             idle.put(worker)
 
     with ThreadPoolExecutor(len(workers)) as pool:
         running: deque[Future[Outcome]] = deque()
-        for part, lines in enumerate(batches, after or 0):
+        for part, lines in enumerate(batches, first):
             alone = lines.nbytes >= BATCH_BYTES // 2 and len(lines.column(0).chunks) == 1
             while alone and running:
                 yield running.popleft().result()
@@ -290,14 +309,20 @@ class _Commit:
         self.dates: set[date] = set()
         self.quarantined_dates: set[date] = set()
         self.reasons: Counter[tuple[int, str, str, str]] = Counter()
-        self.batches, self.aside = 0, list[pa.Buffer]()
+        self.batches = 0
+        self.few, self.exempt = list[pa.Buffer](), list[pa.Buffer]()
         self.observed = ObservedConsent(self.home, self.ledger, self.rules)
         folder = self.home.incoming / self.commit_id
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         return folder
 
-    def add(self, outcome: Outcome) -> None:
+    def take(self, workers: Sequence[BatchWorker], batches: Iterable[pa.Table], waits: Waits) -> None:
+        """Judge batches; what waits of them is in `few` and `exempt`."""
+        for outcome in _outcomes(workers, batches, waits, self.batches):
+            self._add(outcome)
+
+    def _add(self, outcome: Outcome) -> None:
         for number, counts, first in outcome.counts:
             self.counts[number].add(counts)
             known = [day for day in (self.first_dates[number], first) if day is not None]
@@ -307,8 +332,9 @@ class _Commit:
         self.reasons.update(outcome.reasons)
         self.observed.add(outcome.heard)
         self.batches += 1
-        if outcome.aside is not None:
-            self.aside.append(packed(outcome.aside))
+        for waiting, lines in ((self.few, outcome.few), (self.exempt, outcome.exempt)):
+            if lines is not None:
+                waiting.append(packed(lines))
 
     def latest_receipt(self) -> datetime | None:
         return max((c.max_received_at for c in self.counts if c.max_received_at), default=None)

@@ -48,14 +48,18 @@ class LakeFiles:
         self.con, self.rules, self.tokens = con, rules, tokens
         self._direct = {event for event, declared in rules.plan.events.items() if direct_properties(declared)}
 
-    def write(self, plain: pa.Table, sources: Sequence[str], folder: Path, name: str) -> None:
+    def write(
+        self, plain: pa.Table, sources: Sequence[str], folder: Path, name: str, *, all_plain: bool = False
+    ) -> None:
         """Write `folder`/event=E/received_date=D/`name`-0.parquet for every event and day that has accepted rows.
 
         plain : columns of the batch's plain lines (plain_lines.PlainLines.schema); `parsed.plain_no` is the row there.
         sources : the lake's name of each file number.
+        all_plain : the batch has no other lines.
         """
         files: dict[tuple[str, date], list[pa.RecordBatch]] = defaultdict(list)
-        for event, day, rows in [*self._plain_parts(plain, pa.array(sources, pa.string())), *self._engine_parts()]:
+        of_engine = [] if all_plain and not self._direct else self._engine_parts()
+        for event, day, rows in [*self._plain_parts(plain, pa.array(sources, pa.string())), *of_engine]:
             files[event, day].append(rows)
         for (event, day), parts in sorted(files.items()):
             place = folder / f"event={event}" / f"received_date={day}"

@@ -18,8 +18,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -34,6 +34,8 @@ from zantara_pipeline.tracking.packed_tables import packed, unpacked
 from zantara_pipeline.tracking.sql_checks import quote
 from zantara_pipeline.tracking.verdict import Rules
 
+MOST_ROWS = 250_000
+"""Of `people` between two summings: a row takes 100 bytes, and most people come with many batches."""
 SHARES = 2
 """People are settled in so many shares, one beside another: what one says changes nothing of anybody else."""
 
@@ -45,8 +47,8 @@ class ObservedConsent:
         self.ledger, self.purposes = ledger, list(rules.plan.purposes)
         self.clock = microseconds(rules.judged_at)
         self.con = open_engine(None, home, threads=1, memory_limit="300MB")
-        self._heard, self._words = False, list[pa.Buffer]()
-        self._shares: list[tuple[_Share, Future[None]]] = []
+        self._heard, self._words, self._rows = False, list[pa.Buffer](), 0
+        self._shares: list[tuple[_Share, list[Future[_Settled]]]] = []
 
     def close(self) -> None:
         for share, _ in self._shares:
@@ -62,6 +64,10 @@ class ObservedConsent:
             self.con.execute(f"{how} FROM arrow_heard")
             self.con.unregister("arrow_heard")
         self._heard = True
+        self._rows += heard.people.num_rows
+        if self._rows > MOST_ROWS:
+            self.con.execute(_summed_sql(self.purposes))
+            self._rows = 0
 
     def objections(self) -> pa.Table:
         """Denials heard so far of what an exemption would allow (privacy.consent.OBJECTION_SCHEMA, and kind uid)."""
@@ -76,9 +82,20 @@ class ObservedConsent:
         if not self._heard:
             return
         now = self._now(latest)
-        for number in range(SHARES):
-            share = _Share(self.con.cursor(), self.ledger, self.purposes, number)
-            self._shares.append((share, pool.submit(share.settle, self._words, now, self.clock)))
+        shares = [_Share(self.con.cursor(), self.ledger, self.purposes, number) for number in range(SHARES)]
+        first = [pool.submit(share.settle_simple) for share in shares]
+        pool.submit(self._forget_people, first)
+        rest = [
+            pool.submit(share.settle_rest, done, self._words, now, self.clock)
+            for share, done in zip(shares, first, strict=True)
+        ]
+        self._shares = [(share, list(parts)) for share, *parts in zip(shares, first, rest, strict=True)]
+
+    def _forget_people(self, simple: Sequence[Future[_Settled]]) -> None:
+        for settled in simple:
+            settled.result()
+        with self.con.cursor() as con:
+            con.execute("DROP TABLE people")
 
     def _now(self, latest: datetime | None) -> int:
         """The latest receipt that anybody knows of: a run that is given no clock takes this one."""
@@ -89,27 +106,53 @@ class ObservedConsent:
         return min([self.clock, max(map(microseconds, known))]) if known else self.clock
 
     def save(self, db: sqlite3.Connection) -> None:
-        """Write changes and runs in the commit's own transaction, share by share, as they are settled."""
-        for share, settled in self._shares:
-            settled.result()
-            share.save(db)
+        """Write changes and runs in the commit's own transaction, as they are settled: what is simple first."""
+        for part in zip(*(parts for _, parts in self._shares), strict=True):
+            for settled in part:
+                settled.result().save(db)
         if self._heard:
-            _write(
-                self.con,
-                db,
-                "SELECT DISTINCT kind, id, purpose FROM objections WHERE kind <> 'uid'",
-                "INSERT OR IGNORE INTO consent_objections (kind, id, purpose) VALUES (?, ?, ?)",
+            objections = self.con.sql(
+                "SELECT DISTINCT kind, id, purpose FROM objections WHERE kind <> 'uid' ORDER BY ALL"
             )
+            _write(
+                db, objections.to_arrow_table(),
+                "INSERT OR IGNORE INTO consent_objections (kind, id, purpose) VALUES (?, ?, ?)",
+            )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Settled:
+    """What is to be written of some people: new statements, runs, and whose runs they replace (user, purpose)."""
+
+    changes: pa.Table
+    runs: pa.Table
+    replaced: pa.Table | None = None
+
+    def save(self, db: sqlite3.Connection) -> None:
+        _write(
+            db, self.changes,
+            "INSERT OR IGNORE INTO consent (user_id, purpose, status, effective_from, origin) VALUES (?, ?, ?, ?, 'event')",
+        )  # fmt: skip
+        if self.replaced is not None:
+            _write(db, self.replaced, "DELETE FROM consent_runs WHERE user_id = ? AND purpose = ?")
+        _write(
+            db, self.runs,
+            "INSERT OR REPLACE INTO consent_runs (user_id, purpose, status, since, until, hidden, slack) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        )  # fmt: skip
 
 
 class _Share:
-    """What the batches of a commit change for one share of the people."""
+    """What the batches of a commit change for one share of the people.
+
+    Most people said one thing only, now and before. They are settled first, and written while the others are settled.
+    """
 
     def __init__(self, con: duckdb.DuckDBPyConnection, ledger: Ledger, purposes: Sequence[str], number: int) -> None:
         self.con, self.ledger, self.purposes, self.number = con, ledger, purposes, number
 
-    def settle(self, words: Sequence[pa.Buffer], now: int, clock: int) -> None:
-        """now, clock : microseconds since 1970; nothing is said later than either."""
+    def settle_simple(self) -> _Settled:
+        """Those of whom no single word is needed: they speak for the first time, or go on granting."""
         self.con.execute(_voices_sql(self.purposes, self.number))
         self._recall("runs", runs_of(self.ledger, self._users("voices")))
         self.con.execute(_GOING_ON_SQL)
@@ -117,10 +160,40 @@ class _Share:
         self._recall("statements", statements_of(self.ledger, self._users("rest")))
         self.con.execute(_POINTS_SQL)
         self.con.execute(_BOTH_VOICES_SQL)
+        first = f"{_FIRST_WORDS} ANTI JOIN points USING (user_id, purpose)"
+        settled = _Settled(
+            changes=self._table(f"SELECT user_id, purpose, {_STATUS}, {_text('since')} FROM ({first})"),
+            runs=self._table(f"{_RUN_COLUMNS} FROM ({first} UNION ALL BY NAME FROM going_on)"),
+        )
+        self._drop("voices", "going_on")
+        return settled
+
+    def settle_rest(self, simple: Future[_Settled], words: Sequence[pa.Buffer], now: int, clock: int) -> _Settled:
+        """Everybody else.
+
+        now, clock : microseconds since 1970; nothing is said later than either.
+        """
+        simple.result()
         self._unpack(words)
         self.con.execute(_stretches_sql(self.purposes, now, clock))
-        for query in (_KEPT_SQL, _NEW_RUNS_SQL, _CHANGES_SQL):
-            self.con.execute(query)
+        self._drop("said")
+        self.con.execute(_KEPT_SQL)
+        self._drop("stretches")
+        self.con.execute(_NEW_RUNS_SQL)
+        self.con.execute(_CHANGES_SQL)
+        return _Settled(
+            changes=self._table(f"SELECT user_id, purpose, {_STATUS}, {_text('moment')} FROM changes"),
+            runs=self._table(f"{_RUN_COLUMNS} FROM new_runs"),
+            replaced=self._table("SELECT DISTINCT user_id, purpose FROM runs SEMI JOIN rest USING (user_id, purpose)"),
+        )
+
+    def _drop(self, *tables: str) -> None:
+        """What is not read again: all of them together are 100 MB of ten million lines, where an ingest needs most."""
+        for table in tables:
+            self.con.execute(f"DROP TABLE {table}")
+
+    def _table(self, query: str) -> pa.Table:
+        return self.con.sql(f"{query} ORDER BY ALL").to_arrow_table()
 
     def _unpack(self, packed_words: Sequence[pa.Buffer]) -> None:
         """Temp table `said`: the words of those in `both_voices`."""
@@ -139,35 +212,10 @@ class _Share:
         self.con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS FROM recalled")
         self.con.unregister("recalled")
 
-    def save(self, db: sqlite3.Connection) -> None:
-        """Write changes and runs, once settled."""
-        _write(
-            self.con,
-            db,
-            f"SELECT user_id, purpose, CASE WHEN denied THEN 'denied' ELSE 'granted' END, {_TEXT} FROM changes",
-            "INSERT OR IGNORE INTO consent (user_id, purpose, status, effective_from, origin) VALUES (?, ?, ?, ?, 'event')",
-        )
-        _write(
-            self.con,
-            db,
-            "SELECT DISTINCT user_id, purpose FROM runs SEMI JOIN rest USING (user_id, purpose)",
-            "DELETE FROM consent_runs WHERE user_id = ? AND purpose = ?",
-        )
-        _write(
-            self.con,
-            db,
-            "FROM (FROM new_runs UNION ALL BY NAME FROM going_on) "
-            "SELECT user_id, purpose, CASE WHEN denied THEN 'denied' ELSE 'granted' END, since, until, hidden::INTEGER, slack",
-            "INSERT OR REPLACE INTO consent_runs (user_id, purpose, status, since, until, hidden, slack) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
-        )
 
-
-def _write(con: duckdb.DuckDBPyConnection, db: sqlite3.Connection, query: str, insert: str) -> None:
-    cursor = con.execute(f"{query} ORDER BY ALL")
-    rows: list[tuple[Any, ...]]
-    while rows := cursor.fetchmany(50_000):
-        db.executemany(insert, rows)
+def _write(db: sqlite3.Connection, rows: pa.Table, statement: str) -> None:
+    for batch in rows.to_batches(max_chunksize=50_000):
+        db.executemany(statement, zip(*(column.to_pylist() for column in batch.columns), strict=True))
 
 
 def _packed_words(said: pa.Table) -> pa.Buffer:
@@ -184,6 +232,20 @@ def _words_of(words: pa.Buffer, users: pa.Array) -> pa.Table:
     said = said.filter(pc.is_in(column.dictionary, value_set=users).take(column.indices))
     until = pc.add(said.column("until"), pc.fill_null(said.column("since"), 0))
     return said.set_column(0, "user_id", said.column("user_id").cast(pa.string())).set_column(2, "until", until)
+
+
+def _summed_sql(purposes: Sequence[str]) -> str:
+    """Make `people` have one row a person again."""
+    columns = "".join(
+        f", min(first_{p}) AS first_{p}, max(last_{p}) AS last_{p}, sum(lines_{p})::BIGINT AS lines_{p}, "
+        f"max(slack_{p}) AS slack_{p}, bool_or(yes_{p}) AS yes_{p}, bool_or(no_{p}) AS no_{p}"
+        for p in purposes
+    )
+    return f"""
+        CREATE TABLE summed AS SELECT user_id, bool_or(timeless) AS timeless{columns} FROM people GROUP BY user_id;
+        DROP TABLE people;
+        ALTER TABLE summed RENAME TO people
+    """
 
 
 def _voices_sql(purposes: Sequence[str], share: int) -> str:
@@ -223,7 +285,13 @@ def _stretches_sql(purposes: Sequence[str], now: int, clock: int) -> str:
 
 
 _NO_OBJECTIONS = "SELECT '' AS kind, '' AS id, '' AS purpose WHERE false"
-_TEXT = "strftime(make_timestamp(moment), '%Y-%m-%dT%H:%M:%S.%fZ')"
+_STATUS = "CASE WHEN denied THEN 'denied' ELSE 'granted' END AS status"
+_RUN_COLUMNS = f"SELECT user_id, purpose, {_STATUS}, since, until, hidden::INTEGER AS hidden, slack"
+
+
+def _text(moment: str) -> str:
+    return f"strftime(make_timestamp({moment}), '%Y-%m-%dT%H:%M:%S.%fZ') AS effective_from"
+
 
 # Those who granted last and go on granting: their run gets longer, and nothing else can have changed. (With a span, a
 # grant could touch a denial before it; then the long way is taken, unless there never was one.)
@@ -293,7 +361,7 @@ _NEW_RUNS_SQL = f"""
     SELECT user_id, purpose, bool_and(denied) AS denied, min(moment) AS since, max(moment) AS until,
         bool_and(denied) AND (bool_or(hidden) OR count(DISTINCT moment) > 2) AS hidden, max(slack) AS slack
     FROM kept GROUP BY user_id, purpose, run
-    UNION ALL {_FIRST_WORDS}
+    UNION ALL {_FIRST_WORDS} SEMI JOIN points USING (user_id, purpose)
 """
 
 # What to add so that the ledger's statements say the same as the moments kept: a grant that stands there and counts no
@@ -302,7 +370,8 @@ _CHANGES_SQL = f"""
     CREATE OR REPLACE TEMP TABLE changes AS
     WITH turns AS (
         SELECT user_id, purpose, denied, moment FROM kept WHERE is_change
-        UNION ALL SELECT user_id, purpose, denied, since FROM ({_FIRST_WORDS})
+        UNION ALL
+        SELECT user_id, purpose, denied, since FROM ({_FIRST_WORDS} SEMI JOIN points USING (user_id, purpose))
     )
     (FROM turns EXCEPT SELECT user_id, purpose, denied, moment FROM points)
     UNION

@@ -55,20 +55,24 @@ class Failures:
         were, as they came, why they failed."""
         self.con.register("arrow_attempts", attempts)
 
-    def hold(self) -> None:
-        """Keep the quarantined lines of the batch just judged."""
+    def hold(self, *, large: bool = True) -> None:
+        """Keep the quarantined lines of the batch just judged; large: some of its lines may be large."""
         self.con.execute(_HOLD_SQL)
-        self.con.execute(_HOLD_LARGE_SQL)
+        if large:
+            self.con.execute(_HOLD_LARGE_SQL)
         if self.rules.stored:
             self.con.execute(_HOLD_LARGE_BEFORE_SQL)
             self.con.execute(_HOLD_ATTEMPTS_SQL)
-        came_sql = _CAME_BEFORE_SQL if self.rules.stored else _CAME_SQL
-        if self.stores and (came := self.con.sql(came_sql).to_arrow_table()).num_rows:
-            self._came.append(came)
-        if self.rules.stored:
+            self._hold_texts(_CAME_BEFORE_SQL)
             self.con.unregister("arrow_attempts")
+        elif large:
+            self._hold_texts(_CAME_SQL)
         [(lines, size)] = self.con.execute(_HELD_SQL).fetchall()
         self.held = max(lines, (size + sum(came.nbytes for came in self._came)) // _USUAL_BYTES)
+
+    def _hold_texts(self, query: str) -> None:
+        if self.stores and (came := self.con.sql(query).to_arrow_table()).num_rows:
+            self._came.append(came)
 
     def explain(self) -> None:
         """Make `quarantined` from the held lines, and hold none of them any more."""

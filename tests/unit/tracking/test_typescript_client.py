@@ -219,7 +219,7 @@ def test_a_collector_gets_each_event_once_it_answers(client_file: Path, tmp_path
         const url = `http://127.0.0.1:${server.address().port}/events`;
         const waits = [];
         const settings = { sleep: async (milliseconds) => void waits.push(milliseconds), random: () => 0 };
-        const client = new TrackingClient(new HttpSink(url, { timeoutMs: 300 }), { analytics: true }, settings);
+        const client = new TrackingClient(new HttpSink(url, { timeoutMs: 1500 }), { analytics: true }, settings);
         const id = track(client, "é");
         const sent = await client.flush();
         const failure = String(client.lastError);
