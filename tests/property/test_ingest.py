@@ -189,15 +189,18 @@ def test_batches_and_commits_do_not_matter(found: list[bytes], chunk: int) -> No
 
 
 @settings(max_examples=10, **SLOW)
-@given(st.lists(lines, min_size=2, max_size=12), st.integers(40, 600), st.integers(1, 2000))
+@given(
+    st.lists(lines, min_size=2, max_size=12), st.integers(40, 600), st.integers(1, 2000), st.sampled_from([0, 10**6])
+)
 def test_lines_that_wait_for_each_other_end_as_they_would_in_their_batch(
-    found: list[bytes], chunk: int, together: int
+    found: list[bytes], chunk: int, together: int, room: int
 ) -> None:
     with landed(found) as one:
         wanted = outcome(one)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "CHUNK_BYTES", chunk)
-        for name, size in (("BATCH_BYTES", 1), ("LARGE_COMMIT", 0), ("WAITED_BYTES", together)):
+        sizes = {"BATCH_BYTES": 1, "LARGE_COMMIT": 0, "WAITED_BYTES": together, "MOST_WAITING": room}
+        for name, size in sizes.items():
             patch.setattr(ingest_module, name, size)
         patch.setattr(verdict, "FEW", 2.0)  # however many they are
         with landed(found) as other:

@@ -50,6 +50,8 @@ COMMIT_BYTES = 512 * 2**20
 # From here on (four batches) lines that are not plain wait for each other. What is accepted of them are files of their own,
 # which a commit of one or two batches would feel: it has as few files as it has events and days.
 LARGE_COMMIT = 128 * 2**20
+# So much waits at most, packed (of eight million lines it is 16 MB); what comes after is judged in its batch.
+MOST_WAITING = 48 * 2**20
 # What waited is judged in batches of so much: a tenth of it in memory would not be told from none, and every worker gets some.
 WAITED_BYTES = 8 * 2**20
 
@@ -241,19 +243,20 @@ def _together(waited: Sequence[pa.Buffer]) -> Iterator[pa.Table]:
 
 
 def _outcomes(
-    workers: Sequence[BatchWorker], batches: Iterable[pa.Table], waits: Waits, first: int
+    workers: Sequence[BatchWorker], batches: Iterable[pa.Table], waits: Callable[[], Waits], first: int
 ) -> Iterator[Outcome]:
     """Outcomes in the order of the batches; at most one batch per worker in memory, and the one being read.
 
     A batch of one block (of a very long line) is in memory alone.
 
+    waits : asked when a batch is handed out, which depends on the batches before it and not on how fast they were.
     first : number of the first batch in the commit.
     """
     idle: SimpleQueue[BatchWorker] = SimpleQueue()
     for worker in workers:
         idle.put(worker)
 
-    def take(part: int, lines: pa.Table) -> Outcome:
+    def take(part: int, lines: pa.Table, waits: Waits) -> Outcome:
         worker = idle.get()
         try:
             return worker.take(part, lines, waits)
@@ -267,7 +270,7 @@ def _outcomes(
             while alone and running:
                 yield running.popleft().result()
             outcome = running.popleft().result() if len(running) == len(workers) else None
-            running.append(pool.submit(take, part, lines))
+            running.append(pool.submit(take, part, lines, waits()))
             del lines
             if outcome:  # only now: a worker does not wait while what it brought is added up
                 yield outcome
@@ -319,7 +322,12 @@ class _Commit:
 
     def take(self, workers: Sequence[BatchWorker], batches: Iterable[pa.Table], waits: Waits) -> None:
         """Judge batches; what waits of them is in `few` and `exempt`."""
-        for outcome in _outcomes(workers, batches, waits, self.batches):
+
+        def waiting() -> Waits:
+            full = sum(lines.size for lines in self.few) > MOST_WAITING
+            return replace(waits, few=False) if full else waits
+
+        for outcome in _outcomes(workers, batches, waiting, self.batches):
             self._add(outcome)
 
     def _add(self, outcome: Outcome) -> None:
