@@ -37,16 +37,16 @@ def users_named(line: str) -> set[str]:
     if values is None:
         tokens = _TOKEN.findall(line)
         return {text for text, _ in tokens if text} | {n for _, number in tokens if number for n in _spellings(number)}
-    return _named(values, in_objects=True)
+    return _named(values, ids_only=False)
 
 
 def ids_named(line: str) -> set[str]:
     """Of those, the ones that stand as an id: `user_id` itself, one of several of that key, or in a list.
 
     What stands in an object may be anything of a person (an e-mail address), and is not to be kept; nor are the texts of a
-    line of which nobody knows what is an id.
+    line of which nobody knows what is an id. A number of more than 40 characters is nobody's (a large line has it shortened).
     """
-    return {user for user in _named(_user_ids(line) or [], in_objects=False) if len(user) <= MOST_ID_LENGTH}
+    return {user for user in _named(_user_ids(line) or [], ids_only=True) if len(user) <= MOST_ID_LENGTH}
 
 
 def _user_ids(line: str) -> list[Any] | None:
@@ -58,16 +58,16 @@ def _user_ids(line: str) -> list[Any] | None:
     return [value for key, value in whole if key == "user_id"] if isinstance(whole, _Pairs) else []
 
 
-def _named(values: list[Any], *, in_objects: bool) -> set[str]:
+def _named(values: list[Any], *, ids_only: bool) -> set[str]:
     found, left = set[str](), values
     while left:
         value = left.pop()
         if isinstance(value, _Pairs):
-            left += [part for pair in value for part in pair] if in_objects else []
+            left += [] if ids_only else [part for pair in value for part in pair]
         elif isinstance(value, list):
             left += value
         elif isinstance(value, _Number):
-            found |= _spellings(value)
+            found |= set() if ids_only and len(value) > _MOST_DIGITS else _spellings(value)
         elif isinstance(value, str):
             found.add(value)
     return found

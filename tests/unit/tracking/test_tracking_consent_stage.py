@@ -214,8 +214,8 @@ def test_a_denial_of_another_purpose_does_not_suppress_an_unclear_line(tmp_path:
     ("unclear", "who"),
     [("17", {"17"}), ("17.0", {"17", "17.0"}), ("-2e1", {"-2e1", "-20"}), ('["17", [18]]', {"17", "18"}),
      ('"17", "user_id": "u-2"', {"17", "u-2"}), ('"u-2", "user_id": 17', {"17", "u-2"}), ('{"id": 17}', set()),
-     (f'["{"9" * 1_001}"]', set()), ("[" * 50_000 + '"17"' + "]" * 50_000, set()), ("true", set())],
-    ids=["number", "fraction of zero", "exponent", "list", "twice", "twice and a number", "object", "no id", "deep", "boolean"],
+     (f'["{"9" * 1_001}"]', set()), ("7" * 40, {"7" * 40}), ("7" * 41, set()), ("[" * 50_000 + '"17"' + "]" * 50_000, set()), ("true", set())],
+    ids=["number", "fraction of zero", "exponent", "list", "twice", "twice and a number", "object", "no id", "long number", "too long a number", "deep", "boolean"],
 )  # fmt: skip
 def test_a_denial_under_an_id_that_is_no_text_is_a_denial_of_everybody_whom_it_names(
     tmp_path: Path, unclear: str, who: set[str]
