@@ -33,7 +33,7 @@ _WORD = re.compile(r"[\w-]+")
 _WORD_BYTES = re.compile(rb"[\w-]+")
 _ENTITY = re.compile(rb"&(#\w+|\w+);")
 _MANY = 5_000
-_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_STRING = re.compile(r'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
 _NUMBER_OF_A_FRAME = re.compile(r"(\d+)\.0")  # what a data frame makes of the id 17 where others are missing
 # Folded names that end like ids of people and are not.
 _OTHER_IDS = (
