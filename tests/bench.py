@@ -215,6 +215,18 @@ def bench_entities(work: Path, events: int) -> None:
     bench_entities.main(work, events, measure)
 
 
+def bench_erase(work: Path, events: int) -> None:
+    """A hundred people leave a home in one batch."""
+    from tests import bench_erase
+
+    work.mkdir()
+
+    def ingest(landing: Path, home: Path) -> Measured:
+        return measure(python(INGEST, str(landing), str(home), str(THREADS)))
+
+    bench_erase.main(work, simulated(work / "shop", events), ingest, measure)
+
+
 def steps(home: Path) -> dict[str, float]:
     """Seconds of each step of the latest run, from Dagster's own event log."""
     import dagster as dg
@@ -231,9 +243,15 @@ def steps(home: Path) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=1_000_000, help="lines of the ingest and the entities bench")
+    parser.add_argument(
+        "--events",
+        type=int,
+        help="lines of the ingest and the entities bench (1,000,000), and of the erase bench (300,000)",
+    )
     parser.add_argument("--pairs", type=int, default=3, help="pairs of the ingest bench")
-    parser.add_argument("--only", choices=["ingest", "run", "imports", "day", "entities"], help="one bench alone")
+    parser.add_argument(
+        "--only", choices=["ingest", "run", "imports", "day", "entities", "erase"], help="one bench alone"
+    )
     options = parser.parse_args()
     for name in ("ZANTARA_HOME", "ZANTARA_LANDING", "ZANTARA_ITEMS", "ZANTARA_CONSENT", "ZANTARA_CONTRACTS"):
         os.environ.pop(name, None)
@@ -241,10 +259,11 @@ def main() -> None:
         work = Path(folder)
         benches = {
             "imports": bench_imports,
-            "ingest": lambda: bench_ingest(work, options.events, options.pairs),
+            "ingest": lambda: bench_ingest(work, options.events or 1_000_000, options.pairs),
             "run": lambda: bench_run(work),
             "day": lambda: bench_new_day(work),
-            "entities": lambda: bench_entities(work / "entities", options.events),
+            "entities": lambda: bench_entities(work / "entities", options.events or 1_000_000),
+            "erase": lambda: bench_erase(work / "erase", options.events or 300_000),
         }
         for name, bench in benches.items():
             if options.only in (None, name):

@@ -43,6 +43,14 @@ KINDS: dict[str, Kind] = {
     "never_seen": Kind("an event that the plan declares never came"),
     "unplanned": Kind("events come that no plan declares"),
     "segment_size": Kind("a segment grew or shrank by more than its contract allows since the clock before"),
+    "retrain_soon": Kind(
+        "the model that serves was trained on somebody who was erased, and its day to be replaced comes near",
+        ("version",),
+    ),
+    "retrain_overdue": Kind(
+        "the model that serves was trained on somebody who was erased, and its day to be replaced has passed",
+        ("version",),
+    ),
     "guardrail_harm": Kind("a guardrail metric is worse than its threshold allows", ("variant", "metric")),
 }
 """Every kind of alert. Closed, so that a misspelt kind in alerts.yaml is found when it loads.

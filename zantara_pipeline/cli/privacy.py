@@ -200,6 +200,10 @@ def _tell(receipt: Receipt, *, dry_run: bool, as_json: bool) -> None:
         return
     print(f"{receipt.people:,} people, with {receipt.anonymous_ids:,} anonymous ids and {receipt.devices:,} devices that are theirs "
           f"alone{f'; {receipt.unknown:,} user ids are unknown here' if receipt.unknown else ''}")  # fmt: skip
+    if receipt.in_fields_only:
+        print(
+            f"{receipt.in_fields_only:,} of their ids name something else here, too: sought where fields hold ids of people only"
+        )
     for store in receipt.stores:
         if store.hits_before or store.hits_after or store.unreadable:
             after = "" if dry_run else f", after {store.hits_after:,} in {store.files_after:,}"

@@ -6,7 +6,7 @@ Belongs here: arguments and printing. Does not belong here: reading (tracking/qu
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -72,11 +72,13 @@ def show(
     Example: zantara quarantine show 0f3a --payloads 1
     """
     from zantara_pipeline.storage.home import Home
-    from zantara_pipeline.tracking.quarantine import detail
+    from zantara_pipeline.tracking import quarantine
 
-    found = detail(Home(load_settings().home), fingerprint, payloads=payloads)
+    home = Home(load_settings().home)
+    found = quarantine.detail(home, fingerprint)
+    lines = quarantine.payloads(home, fingerprint, payloads) if payloads else iter(())
     if as_json:
-        _print_json(asdict(found))
+        _print_json_with(asdict(found), "payloads", lines)
         return
     print(
         f"{found.kind.rows:,} lines of {found.kind.event or '(unreadable name)'}, judged {found.kind.attempts} times at most"
@@ -87,8 +89,8 @@ def show(
         )
     for source, rows, first in found.places:
         print(f"  {source}: {rows:,} lines, the first is line {first}")
-    for payload in found.payloads:
-        print(payload)
+    for line in lines:
+        print(line)
 
 
 @app.command("diff")
@@ -253,4 +255,18 @@ def _with_home(work: Callable[[Any, Any, Any], Any], *, judging: bool = False) -
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, default=lambda v: v.isoformat() if isinstance(v, datetime) else str(v)))
+    print(_json(value))
+
+
+def _print_json_with(value: dict[str, Any], key: str, texts: Iterator[str]) -> None:
+    """An object with one more member, a list of texts, which are printed as they come: together they may fill the memory."""
+    print(_json(value).removesuffix("\n}"), end=f',\n  "{key}": [')
+    between = ""
+    for text in texts:
+        print(between, json.dumps(text), sep="\n    ", end="")
+        between = ","
+    print("\n  ]\n}" if between else "]\n}")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, default=lambda v: v.isoformat() if isinstance(v, datetime) else str(v))

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import sqlite3
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from zantara_pipeline.privacy.people import Matcher, People, is_distinctive, is_field_of_people
+from zantara_pipeline.privacy.people import Matcher, People, is_field_of_people
 from zantara_pipeline.storage.engine import copy_without
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
@@ -29,9 +30,12 @@ ERASED = "erased"
 
 
 def erase_published(home: Home, matcher: Matcher) -> None:
-    """Swap in copies without the rows that name somebody: what was published, and all segments in the restricted store."""
+    """Swap in copies without the rows that name somebody: what was published, and all segments in the restricted store.
+
+    A copy that names nobody stays as it is: it was written from nothing, so no deleted row has left its bytes there.
+    """
     for copy in (home.published, home.restricted_segments):
-        if copy.exists():
+        if copy.exists() and any(_rows_naming(copy, matcher)):
             copy_without(home, copy, _Keep(matcher), threads=1, memory_limit="500MB")
 
 
@@ -54,19 +58,23 @@ class _Keep:
         found = []
         if kind == "VARCHAR" and is_field_of_people(f"{table}.{column}"):
             found.append(f"{quoted} IN (SELECT id FROM erased_ids)")
-        if any(map(is_distinctive, self.matcher.ids)):
+        if self.matcher.distinctive:
             found.append(f"regexp_matches({quoted}::VARCHAR, getvariable('bounded'))")
         return f"coalesce({' OR '.join(found)}, false)" if found else ""
 
 
 def published_rows(home: Home, matcher: Matcher) -> dict[str, list[dict[str, Any]]]:
     """Rows of the published copy that name somebody, by table; for an access request."""
-    found: dict[str, list[dict[str, Any]]] = {}
     if not home.published.exists():
-        return found
+        return {}
+    return dict(_rows_naming(home.published, matcher))
+
+
+def _rows_naming(copy: Path, matcher: Matcher) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """(table, its rows that name somebody) of the tables that have such rows."""
     with closing(duckdb.connect()) as con:
         con.execute("SET TimeZone = 'UTC'")
-        path = str(home.published).replace("'", "''")
+        path = str(copy).replace("'", "''")
         con.execute(f"ATTACH '{path}' AS w (READ_ONLY)")
         keep = _Keep(matcher)
         tables = "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = 'w' ORDER BY ALL"
@@ -74,8 +82,7 @@ def published_rows(home: Home, matcher: Matcher) -> dict[str, list[dict[str, Any
             cursor = con.execute(f'FROM w."{schema}"."{table}" WHERE NOT ({keep(con, schema, table)})')
             names = [column[0] for column in cursor.description]
             if rows := [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]:
-                found[f"{schema}.{table}"] = rows
-    return found
+                yield f"{schema}.{table}", rows
 
 
 _TEXTS_SQL = """
@@ -146,7 +153,7 @@ LEDGER_TABLES: dict[str, Rule | str] = {
             "schema_version", "ingested_files", "rewritten_files", "quarantine_reasons", "ingest_commits", "replaced_files",
             "replays", "discards", "quarantine_files", "lake_types_checked", "expired_lines", "expired_rows",
             "expired_values", "expired_exempt_rows", "expired_exempt_values", "expired_landed_files", "retention_seen", "quarantine_erasures",
-            "lake_erasures", "tombstones", "pii_keys", "key_rotations",
+            "lake_erasures", "tombstones", "tombstones_in_fields", "pii_keys", "key_rotations",
             "segment_sizes", "withdrawals", "expired_memberships", "expired_models", "export_keys",
         ),
         NOBODY,

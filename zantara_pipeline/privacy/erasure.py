@@ -18,7 +18,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -75,7 +75,11 @@ class StoreResult:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What an erasure did; names nobody. people : those who were found; unknown : those of whom nothing was here."""
+    """What an erasure did; names nobody.
+
+    people : those who were found; unknown : those of whom nothing was here.
+    in_fields_only : how many of their ids name something else here, too, and were sought in fields of people only.
+    """
 
     erasure_id: str
     requested_at: str
@@ -89,6 +93,7 @@ class Receipt:
     models_marked: int = 0
     retrain_by: str | None = None
     out_of_reach: list[str] = field(default_factory=list)
+    in_fields_only: int = 0
 
     @property
     def hits_before(self) -> int:
@@ -133,7 +138,7 @@ def look(home: Home, ledger: Ledger, hands: Hands, users: Collection[str]) -> Lo
 
 def _only(people: People, found: Collection[str]) -> People:
     known = people.users & frozenset(found)
-    return People(known, people.anonymous, people.devices, people.pseudonyms) if known else People(frozenset())
+    return replace(people, users=known) if known else People(frozenset())
 
 
 def erase(home: Home, ledger: Ledger, hands: Hands, looked: Looked) -> Receipt:
@@ -205,8 +210,10 @@ class _Request:
         if not path.exists():
             return None
         try:
-            kept = {"pseudonyms": [], **json.loads(path.read_text(encoding="utf-8"))}  # of earlier versions without any
-            people = People(*(frozenset(kept[name]) for name in ("users", "anonymous", "devices", "pseudonyms")))
+            # of earlier versions without any
+            kept = {"pseudonyms": [], "elsewhere": [], **json.loads(path.read_text(encoding="utf-8"))}
+            ids = ("users", "anonymous", "devices", "pseudonyms", "elsewhere")
+            people = People(*(frozenset(kept[name]) for name in ids))
             before = {name: StoreResult(**values) for name, values in kept["before"].items()}
             due = datetime.fromisoformat(kept["retrain_by"])
             return cls(kept["erasure_id"], kept["requested_at"], people, kept["unknown"], before, due)
@@ -220,7 +227,7 @@ class _Request:
             "erasure_id": self.erasure_id, "requested_at": self.requested_at, "users": sorted(self.people.users),
             "anonymous": sorted(self.people.anonymous), "devices": sorted(self.people.devices), "unknown": self.unknown,
             # so that a killed erasure needs no key to be finished
-            "pseudonyms": sorted(self.people.pseudonyms),
+            "pseudonyms": sorted(self.people.pseudonyms), "elsewhere": sorted(self.people.elsewhere),
             "before": {name: asdict(result) for name, result in self.before.items()}, "retrain_by": self.retrain_by.isoformat(),
         }  # fmt: skip
         _write(request_file(home), kept)
@@ -293,6 +300,7 @@ def _receipt(
         marked,
         request.retrain_by.date().isoformat() if marked else None,
         list(hands.out_of_reach),
+        len(request.people.elsewhere & request.people.ids),
     )
 
 

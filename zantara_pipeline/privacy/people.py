@@ -2,7 +2,8 @@
 
 An id like `u-1f3` or an address can stand anywhere, also within a text, and means nobody else: it is sought in every
 value. A mere number or word (`17`, `anna`) is also a price, a product and a name: it counts where a field holds ids of
-people (by its name), and nowhere else. Of JSON every key and value is looked at, decoded; so is text with its escapes.
+people (by its name), and nowhere else. So does an id that names something else in this home, too: shops that number people
+and products apart and put one prefix before both have a user `ml:17` and a film `ml:17`. Of JSON every key and value is looked at, decoded; so is text with its escapes.
 
 Belongs here: the ids, and that comparison. Does not belong here: reading stores (decoding.py), which ids are a person's
 (tracking/whose.py), what follows from a hit (erasure.py).
@@ -32,7 +33,7 @@ _WORD = re.compile(r"[\w-]+")
 _WORD_BYTES = re.compile(rb"[\w-]+")
 _ENTITY = re.compile(rb"&(#\w+|\w+);")
 _MANY = 5_000
-_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_STRING = re.compile(r'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
 _NUMBER_OF_A_FRAME = re.compile(r"(\d+)\.0")  # what a data frame makes of the id 17 where others are missing
 # Folded names that end like ids of people and are not.
 _OTHER_IDS = (
@@ -40,6 +41,7 @@ _OTHER_IDS = (
     "listid", "variantid", "categoryid", "brandid", "buildid", "transactionid", "valid", "paid", "erasureid", "alertid",
     "commitid", "replayid", "discardid", "expiryid", "rotationid", "keyid", "uniqueid", "assetid", "providerid",
 )  # fmt: skip
+_ENDINGS = _OTHER_IDS + tuple(f"{name}s" for name in _OTHER_IDS)
 _NO_PEOPLE = ("items", "features", "products", "item", "product")
 _FIELD = re.compile(r"(user|person|people|uid|uids|users)$|(id|ids)$")
 
@@ -50,7 +52,15 @@ def is_field_of_people(field: str) -> bool:
     last = folded[-1]
     if last in ("id", "ids"):
         return len(folded) > 1 and folded[-2] not in _NO_PEOPLE
-    return _FIELD.search(last) is not None and not last.endswith(_OTHER_IDS)
+    return _FIELD.search(last) is not None and not last.endswith(_ENDINGS)
+
+
+def is_field_of_others(field: str) -> bool:
+    """Whether a column or key holds ids of something else, by its name: `product_id`, `orderId`, `items.id`."""
+    folded = [re.sub(r"[^a-z0-9]", "", part) for part in field.lower().split(".")]
+    if folded[-1] in ("id", "ids"):
+        return len(folded) > 1 and folded[-2] in _NO_PEOPLE
+    return folded[-1].endswith(("id", "ids")) and folded[-1].endswith(_ENDINGS)
 
 
 def is_known(text: str | None) -> bool:
@@ -64,12 +74,14 @@ class People:
 
     anonymous, devices : those that belong to these people alone.
     pseudonyms : what they are called in files that are handed out.
+    elsewhere : those of the ids that name something else here, too: people only where a field holds ids of people.
     """
 
     users: frozenset[str]
     anonymous: frozenset[str] = frozenset()
     devices: frozenset[str] = frozenset()
     pseudonyms: frozenset[str] = frozenset()
+    elsewhere: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
         return f"People({len(self.users)} users, {len(self.anonymous)} anonymous ids, {len(self.devices)} devices)"
@@ -83,7 +95,7 @@ class People:
 
     @cached_property
     def matcher(self) -> Matcher:
-        return Matcher(self.ids)
+        return Matcher(self.ids, self.elsewhere)
 
     @cached_property
     def pseudonym_matcher(self) -> Matcher:
@@ -97,17 +109,21 @@ def is_distinctive(text: str) -> bool:
 
 
 class Matcher:
-    """Finds ids in values, and remembers in `found` which ones; ids : as texts."""
+    """Finds ids in values, and remembers in `found` which ones.
 
-    def __init__(self, ids: Collection[str]) -> None:
+    ids : as texts. elsewhere : those that name something else, too.
+    distinctive : those that mean a person wherever they stand.
+    """
+
+    def __init__(self, ids: Collection[str], elsewhere: Collection[str] = ()) -> None:
         self.ids = frozenset(ids)
         self.found: set[str] = set()
-        distinctive = {text for text in self.ids if is_distinctive(text)}
-        self._words = frozenset(text for text in distinctive if _WORD.fullmatch(text))
+        self.distinctive = frozenset(filter(is_distinctive, self.ids)) - frozenset(elsewhere)
+        self._words = frozenset(text for text in self.distinctive if _WORD.fullmatch(text))
         self._quick_words = frozenset(text.encode() for text in self.ids if _WORD_BYTES.fullmatch(text.encode()))
         others = sorted(re.escape(text.encode()) for text in self.ids if text.encode() not in self._quick_words)
         self._quick_phrases = re.compile(b"|".join(others)) if others else None
-        phrases = sorted(distinctive - self._words)
+        phrases = sorted(self.distinctive - self._words)
         self._phrases = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, phrases))})(?![\w-])") if phrases else None
 
     @cached_property
@@ -136,7 +152,7 @@ class Matcher:
     @cached_property
     def bounded(self) -> str:
         """As RE2: a distinctive id with no letter, digit, _ or - beside it; matches nothing where there is none."""
-        texts = sorted(filter(is_distinctive, self.ids))
+        texts = sorted(self.distinctive)
         return rf"(?:^|[^\w-])(?:{'|'.join(map(_re2, texts))})(?:$|[^\w-])" if texts else "[^\\s\\S]"
 
     def in_field(self, field: str, value: str) -> bool:

@@ -25,13 +25,16 @@ from zantara_pipeline.storage.ledger import Ledger
 
 _PIECE = re.compile(r"""[^\s"',:;{}\[\]()<>=|\\&?]+""")
 
+_ELSEWHERE = "elsewhere"
+
 
 class Tombstones:
     """The erased of one home; made by `load_tombstones`."""
 
-    def __init__(self, key: Key, tokens: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, key: Key, tokens: Iterable[tuple[str, str]], in_fields: Iterable[str] = ()) -> None:
         self._key = key
         self._tokens = frozenset(tokens)
+        self._in_fields = frozenset(in_fields)
 
     def covers(self, kind: str, text: str | None) -> bool:
         """Was this id (of a user, an anonymous id, a device) erased?"""
@@ -42,21 +45,30 @@ class Tombstones:
 
     def named_in(self, text: str) -> bool:
         """Does a line that has no certain places for ids name one of the erased?"""
-        return any(self.covers(kind, piece) for piece in _may_name(text) for kind in KINDS)
+        return any(self._names(piece, in_field) for piece, in_field in _may_name(text))
+
+    def _names(self, piece: str, in_field: bool) -> bool:
+        if not any(self.covers(kind, piece) for kind in KINDS):
+            return False
+        return in_field or token(self._key, _ELSEWHERE, piece) not in self._in_fields
 
 
-def _may_name(text: str) -> Iterator[str]:
-    """Whatever may be an id in a line; mere numbers and words only where a field holds ids of people (people.py)."""
+def _may_name(text: str) -> Iterator[tuple[str, bool]]:
+    """Whatever may be an id in a line, and whether it stands where a field holds ids of people.
+
+    Mere numbers and words only in such a field (people.py).
+    """
     try:
         found = leaves(json.loads(text, object_pairs_hook=Pairs))
         for key, leaf in list(found):
-            if is_field_of_people(key) or is_distinctive(leaf):
-                yield leaf.removesuffix(".0")
+            in_field = is_field_of_people(key)
+            if in_field or is_distinctive(leaf):
+                yield leaf.removesuffix(".0"), in_field
             for piece in _PIECE.findall(leaf):
                 if piece != leaf and is_distinctive(piece):
-                    yield piece
+                    yield piece, False
     except (ValueError, RecursionError):
-        yield from filter(is_distinctive, _PIECE.findall(text))
+        yield from ((piece, False) for piece in _PIECE.findall(text) if is_distinctive(piece))
 
 
 def load_tombstones(ledger: Ledger) -> Tombstones | None:
@@ -68,6 +80,7 @@ def load_tombstones(ledger: Ledger) -> Tombstones | None:
     """
     with ledger.read() as db:
         rows = db.execute("SELECT kind, token FROM tombstones").fetchall()
+        in_fields = [row[0] for row in db.execute("SELECT token FROM tombstones_in_fields")]
     if not rows:
         return None
     path = key_file(ledger)
@@ -75,7 +88,7 @@ def load_tombstones(ledger: Ledger) -> Tombstones | None:
         raise InputError(
             "people were erased here and the key of their tombstones is gone", path, "restore it from a backup"
         )
-    return Tombstones(_read(path), rows)
+    return Tombstones(_read(path), rows, in_fields)
 
 
 def key_file(ledger: Ledger) -> Path:
@@ -118,3 +131,5 @@ def write_tombstones(db: sqlite3.Connection, key: Key, people: People, erasure_i
             (kind, token(key, kind, text), erasure_id, erased_at) for kind in KINDS for text in people.of_kind(kind)
         ),
     )
+    also = sorted((token(key, _ELSEWHERE, text),) for text in people.elsewhere & people.ids)
+    db.executemany("INSERT OR IGNORE INTO tombstones_in_fields VALUES (?)", also)

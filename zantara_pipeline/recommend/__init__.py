@@ -12,6 +12,8 @@ from zantara_pipeline.recommend.config import RecommendationConfig, load_config
 from zantara_pipeline.recommend.files import evaluate_files
 from zantara_pipeline.recommend.publish import RecommendResult, write_offline_metrics, write_recommendations
 from zantara_pipeline.recommend.retention import expire_models, models_over
+from zantara_pipeline.recommend.retraining import KINDS as RETRAINING_KINDS
+from zantara_pipeline.recommend.retraining import retraining_findings
 from zantara_pipeline.recommend.tables import PERSONAL_TABLES
 from zantara_pipeline.recommend.training import CHAMPION, MODEL_NAME, TrainResult, load_champion, train_and_evaluate
 
@@ -19,6 +21,7 @@ __all__ = [
     "CHAMPION",
     "MODEL_NAME",
     "PERSONAL_TABLES",
+    "RETRAINING_KINDS",
     "Bundle",
     "RecommendResult",
     "RecommendationConfig",
@@ -28,6 +31,7 @@ __all__ = [
     "load_champion",
     "load_config",
     "models_over",
+    "retraining_findings",
     "train_and_evaluate",
     "write_offline_metrics",
     "write_recommendations",

@@ -55,6 +55,9 @@ CREATE TABLE IF NOT EXISTS tombstones (       -- keyed hashes of erased ids; the
     kind TEXT NOT NULL CHECK (kind IN ('user', 'anonymous', 'device')), token TEXT NOT NULL,
     erasure_id TEXT NOT NULL, erased_at TEXT NOT NULL, PRIMARY KEY (kind, token)) WITHOUT ROWID;
 
+CREATE TABLE IF NOT EXISTS tombstones_in_fields ( -- erased ids that name something else, too: refused in fields of people only
+    token TEXT PRIMARY KEY) WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS lake_erasures (    -- rows of people that left the lake and the restricted stores; whose is not kept
     erasure_id TEXT PRIMARY KEY, erased_at TEXT NOT NULL, rows INTEGER NOT NULL);
 

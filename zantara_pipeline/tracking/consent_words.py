@@ -13,6 +13,8 @@ ingest, `timestamp` at most a day after `received_at` (or that clock), as for an
   receipt it could override a denial said after it. One that was received before its timestamp may have been said any
   time between the two, and does not count where a denial touches that time.
 - **Denied wins over granted at one moment.**
+- **A line whose `user_id` is not one text** denies for everybody whom it names by an id (unclear_users.py), and grants for
+  nobody.
 
 Belongs here: the words of one batch. Does not belong here: what they change (observed.py), what a consent permits
 (verdict.py).
@@ -32,6 +34,9 @@ from zantara_pipeline.tracking.verdict import ID_COLUMNS, Rules
 
 _DAY = 24 * 3_600_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_UNCLEAR = """(
+    SELECT u.user_id, p.* FROM parsed p JOIN users_by_id u USING (row_id) WHERE NOT p.erased AND p.stage <> 'unparsable'
+)"""
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,11 @@ def _objections_sql(rules: Rules) -> str:
         f"WHERE says_{p} AND NOT event_consent_{p} AND stage <> 'unparsable' AND {column} IS NOT NULL"
         for p in plan.purposes if p in exempt for column in ("uid", *ID_COLUMNS)
     ]  # fmt: skip
+    denials += [
+        f"SELECT 'uid', user_id, {quote(p)} FROM {_UNCLEAR} WHERE says_{p} AND NOT event_consent_{p}"
+        for p in plan.purposes
+        if p in exempt
+    ]
     return " UNION ".join(denials) or "SELECT '' AS kind, '' AS id, '' AS purpose WHERE false"
 
 
@@ -82,12 +92,19 @@ def _said_sql(purposes: Sequence[str], clock: int) -> str:
     )
     any_of = " OR ".join(f"says_{p}" for p in purposes) or "false"
     names = "".join(f", says_{p}, event_consent_{p}" for p in purposes)
+    denied = "".join(f", says_{p} AND NOT event_consent_{p}, false" for p in purposes)
+    any_denied = " OR ".join(f"(says_{p} AND NOT event_consent_{p})" for p in purposes) or "false"
     return f"""
         CREATE OR REPLACE TEMP TABLE batch_said AS
-        WITH received AS (
-            SELECT uid{names}, epoch_us(occurred_at) AS occurred,
+        WITH words AS (
+            SELECT uid{names}, occurred_at, stated_received_at
+            FROM parsed WHERE uid IS NOT NULL AND NOT user_unclear AND stage NOT IN ('unparsable', 'aside') AND ({any_of})
+            UNION ALL
+            SELECT user_id{denied}, occurred_at, stated_received_at FROM {_UNCLEAR} WHERE {any_denied}
+        ), received AS (
+            SELECT * EXCLUDE (occurred_at, stated_received_at), epoch_us(occurred_at) AS occurred,
                 CASE WHEN epoch_us(stated_received_at) <= {clock + _DAY} THEN epoch_us(stated_received_at) END AS receipt
-            FROM parsed WHERE uid IS NOT NULL AND stage NOT IN ('unparsable', 'aside') AND ({any_of})
+            FROM words
         ), dated AS (
             SELECT *, CASE WHEN occurred <= coalesce(receipt, {clock}) + {_DAY} THEN occurred END AS stamp FROM received
         )

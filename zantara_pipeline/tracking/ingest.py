@@ -47,6 +47,8 @@ BATCH_BYTES = 32 * 2**20
 WORKER_MEMORY = "300MB"
 MOST_WORKERS = 4
 COMMIT_BYTES = 512 * 2**20
+# A file of so many lines of which none grants anything is told: a few may well be of guests.
+MANY_LINES = 20
 # From here on (four batches) lines that are not plain wait for each other. What is accepted of them are files of their own,
 # which a commit of one or two batches would feel: it has as few files as it has events and days.
 LARGE_COMMIT = 128 * 2**20
@@ -140,6 +142,11 @@ def _notices(result: IngestResult) -> None:
             result.notices.append(f"{name}: the file is empty")
         elif counts.unparsable == counts.rows_in:
             result.notices.append(f"{name}: none of its {counts.rows_in} lines is a JSON object; is it an event file?")
+        elif counts.suppressed == counts.rows_in >= MANY_LINES and not counts.erased:
+            result.notices.append(
+                f"{name}: all of its {counts.rows_in} lines are suppressed, none grants what its event needs; "
+                "if another tool wrote them, name their format"
+            )
 
 
 def _new_files(ledger: Ledger, landing: Path, result: IngestResult) -> list[LandedFile]:

@@ -32,6 +32,7 @@ from zantara_pipeline.tracking.migrations import migrated_columns, stored_types
 from zantara_pipeline.tracking.payloads import Payloads
 from zantara_pipeline.tracking.plan import RESERVED, EventPlan, TrackingPlan
 from zantara_pipeline.tracking.sql_checks import quote
+from zantara_pipeline.tracking.stored_lines import PAYLOAD, parts, read_rows, write_parts
 
 MEMORY = "300MB"
 
@@ -92,7 +93,9 @@ class _Rotation:
                 self.accepted[path] = columns
                 rows += found
         for path in sorted(self.home.quarantine.glob("received_date=*/*.parquet")):
-            changed = sum(old != new for old, new in self._lines(path))
+            changed = 0
+            for _, differ in self._renewed(path):
+                changed += differ
             if changed:
                 self.quarantined.append(path)
                 lines += changed
@@ -129,11 +132,16 @@ class _Rotation:
     def _token(self, ids: list[str]) -> str:
         return f"hashed:({'|'.join(ids)}):[0-9a-f]{{64}}"
 
-    def _lines(self, path: Path) -> Iterator[tuple[str | None, str | None]]:
-        """Every payload of a quarantine file, as it is and as it has to be."""
-        cursor = self.con.execute(f"SELECT event, payload_raw FROM {_one_file(path)}")
-        for event, line in cursor.fetchall():
-            yield line, None if line is None else self.payloads.without_identifiers(event, self.payloads.renewed(line))
+    def _renewed(self, path: Path) -> Iterator[tuple[pa.Table, int]]:
+        """The lines of a quarantine file with their payloads as they have to be, and how many differ from what is there."""
+        for lines in parts(read_rows(path)):
+            texts, differ = list[str | None](), 0
+            for event, payload in zip(lines["event"], lines[PAYLOAD], strict=True):
+                line = payload.as_py()
+                texts.append(line and self.payloads.without_identifiers(event.as_py(), self.payloads.renewed(line)))
+                differ += texts[-1] != line
+            place = lines.schema.get_field_index(PAYLOAD)
+            yield lines.set_column(place, PAYLOAD, pa.array(texts, pa.string())), differ
 
     def commit(self, ledger: Ledger, done: Rotated) -> None:
         rotation_id = hashlib.sha256("".join(["rotation", self.keyring.last.id, *self.files]).encode()).hexdigest()[:16]
@@ -143,12 +151,7 @@ class _Rotation:
             tokens = ", ".join(f'{sql} AS "{name}"' for name, sql in columns.items())
             self._copy(f"SELECT * REPLACE ({tokens}) FROM {_one_file(path)}", folder, path, number)
         for number, path in enumerate(self.quarantined, len(self.accepted)):
-            table = self.con.sql(f"FROM {_one_file(path)}").to_arrow_table()
-            clean = pa.array([new for _, new in self._lines(path)], pa.string())
-            place = table.schema.get_field_index("payload_raw")
-            self.con.register("arrow_clean", table.set_column(place, "payload_raw", clean))
-            self._copy("FROM arrow_clean", folder, path, number)
-            self.con.unregister("arrow_clean")
+            write_parts((lines for lines, _ in self._renewed(path)), self._target(folder, path, number))
         with ledger.transaction() as db:
             stage(db, rotation_id, self.files)
             record_keys(db, self.keyring)
@@ -159,8 +162,11 @@ class _Rotation:
             )  # fmt: skip
         move_in(self.home, ledger, rotation_id)
 
+    def _target(self, folder: Path, path: Path, number: int) -> Path:
+        return (folder / path.relative_to(self.home.lake)).with_name(f"{folder.name}-{number:04d}.parquet")
+
     def _copy(self, query: str, folder: Path, path: Path, number: int) -> None:
-        target = (folder / path.relative_to(self.home.lake)).with_name(f"{folder.name}-{number:04d}.parquet")
+        target = self._target(folder, path, number)
         target.parent.mkdir(parents=True, exist_ok=True)
         self.con.execute(f"COPY ({query}) TO {quote(str(target))} (FORMAT parquet)")
 

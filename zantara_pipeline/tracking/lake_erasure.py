@@ -29,7 +29,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from zantara_pipeline.privacy.consent import utc_text
-from zantara_pipeline.privacy.people import PLACEHOLDERS, People, is_distinctive, is_field_of_people
+from zantara_pipeline.privacy.people import PLACEHOLDERS, People, is_field_of_people
 from zantara_pipeline.storage.engine import open_engine
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
@@ -120,7 +120,7 @@ class _Erasure:
         conditions = []
         if is_field_of_people(column):
             conditions.append(f'"{column}" IN (SELECT id FROM erased_ids)')
-        if any(map(is_distinctive, self.people.ids)):
+        if self.people.matcher.distinctive:
             conditions.append(f"regexp_matches(\"{column}\", getvariable('bounded'))")
         return f"coalesce({' OR '.join(conditions) or 'false'}, false)"
 
@@ -129,7 +129,7 @@ class _Erasure:
         texts = _texts(path)
         event = self.plan.events.get(path.parent.parent.name.partition("=")[2])
         demanded = {name for name, prop in event.properties.items() if not prop.allows_null} if event else set()
-        gone = self._theirs(table, texts)
+        gone, emptied_any = self._theirs(table, texts), False
         for name in texts:
             values = self.people.matcher.values_in(name, table.column(name))
             if not values:
@@ -140,6 +140,9 @@ class _Erasure:
             else:
                 emptied = pc.if_else(named, pa.scalar(None, pa.string()), table.column(name))
                 table = table.set_column(table.schema.get_field_index(name), name, emptied)
+                emptied_any = True
+        if not emptied_any and not pc.any(gone).as_py():
+            return  # the quick look takes too much rather than too little
         self._count_rows(table.filter(gone), exempt=path.is_relative_to(self.home.exempt))
         self.changed.append(_Changed(path, self._name(path), table.filter(pc.invert(gone))))
 

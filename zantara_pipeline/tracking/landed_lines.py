@@ -110,19 +110,17 @@ def _name(path: Path, landing: Path) -> str:
 
 
 def _without(ledger: Ledger, path: Path, name: str, matcher: Matcher) -> bool:
+    # most files name nobody: reading one costs less than packing it again only to throw the copy away
+    if not any(record.may_name(matcher) and record.names(matcher) for record in raw_records(path)):
+        return False
     beside = path.with_name(path.name + BESIDE)
-    removed = 0
     try:
         with _open(path) as source, beside.open("wb") as target, _packing(path, target) as packed:
             head, records = _head_and_records(path, source)
             packed.write(head)
             for record in records:
-                if record.may_name(matcher) and record.names(matcher):
-                    removed += 1
-                else:
+                if not (record.may_name(matcher) and record.names(matcher)):
                     packed.write(record.raw)
-        if not removed:
-            return False
         with beside.open("rb+") as written:
             os.fsync(written.fileno())
             new = hashlib.file_digest(written, "sha256").hexdigest()

@@ -177,7 +177,10 @@ def _examples(event: EventPlan, plan: TrackingPlan, report: Report, threads: int
     cases: list[tuple[tuple[str, int], dict[str, Any], tuple[str, ...]]] = []
     cases += [(("valid", n), example, ()) for n, example in enumerate(event.examples.valid)]
     cases += [(("invalid", n), e.properties, e.reasons) for n, e in enumerate(event.examples.invalid)]
-    if not cases:
+    unquoted = [where for where, example, _ in cases if not _is_json(example)]
+    for where in unquoted:
+        report(f"example {where[0]}[{where[1]}] holds what no JSON event can; write dates and times in quotes", "examples", *where)  # fmt: skip
+    if unquoted or not cases:
         return
     verdict = _judge([example for _, example, _ in cases], event, plan, threads)
     failing = {line["line"]: line["reasons"] for line in verdict.failing_lines}
@@ -189,6 +192,15 @@ def _examples(event: EventPlan, plan: TrackingPlan, report: Report, threads: int
         wanted = ", ".join(sorted(expected)) or "pass"
         report(f"example {where[0]}[{where[1]}] should {'fail with ' if expected else ''}{wanted}; it {'fails with ' if found else ''}{said}",
                "examples", *where)  # fmt: skip
+
+
+def _is_json(example: dict[str, Any]) -> bool:
+    """YAML reads an unquoted 2026-01-01 as a date."""
+    try:
+        json.dumps(example)
+    except TypeError:
+        return False
+    return True
 
 
 def _judge(examples: Sequence[dict[str, Any]], event: EventPlan, plan: TrackingPlan, threads: int) -> FileVerdict:

@@ -71,8 +71,8 @@ class Property(Contract):
     nullable: bool | None = None
     enum: tuple[str, ...] | None = Field(default=None, min_length=1)
     pattern: str | None = None
-    min: float | None = None
-    max: float | None = None
+    min: FiniteFloat | None = None
+    max: FiniteFloat | None = None
     max_length: int | None = Field(default=None, ge=1)
     pii: Literal["none", "pseudonym", "direct"] = "none"
     retention_days: int | None = Field(default=None, ge=1)
@@ -94,7 +94,21 @@ class Property(Contract):
             raise ValueError(f"'pii: direct' is stored as a hash and is for strings, the type is {self.type}")
         if self.pattern is not None:
             _refuse_engine_specific(self.pattern)
+        self._refuse_bounds_that_nothing_meets()
         return self
+
+    def _refuse_bounds_that_nothing_meets(self) -> None:
+        most = _MOST.get(self.type)
+        for name in ("min", "max"):
+            bound = getattr(self, name)
+            if bound is not None and most is not None and abs(bound) > most:
+                raise ValueError(f"'{name}' is {bound:g}, and {self.type} holds {most:g} at most")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"no value is {self.min:g} at least and {self.max:g} at most")
+
+
+# DECIMAL(18, 4) and BIGINT; a bound beyond them is no number of their type, and the engine would stop.
+_MOST: dict[Kind, float] = {"money": 10**14 - 1, "integer": 2**63 - 1024}
 
 
 def _refuse_engine_specific(pattern: str) -> None:
@@ -109,6 +123,18 @@ def _refuse_engine_specific(pattern: str) -> None:
         raise ValueError(
             "write the pattern anchored (^...$), with character classes, without look-around or back references"
         )
+    if _has_open_alternative(pattern):
+        raise ValueError(f"of '{pattern}' each alternative is anchored at one end only; write ^(?:...|...)$")
+
+
+def _has_open_alternative(pattern: str) -> bool:
+    """Whether a | stands outside of any group: engines that look for the whole text and those that search differ on it."""
+    depth = 0
+    for token in re.findall(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|[()|]", pattern):
+        depth += {"(": 1, ")": -1}.get(token, 0)
+        if token == "|" and depth == 0:
+            return True
+    return False
 
 
 CASTS: dict[tuple[Kind, Kind], tuple[str, ...]] = {

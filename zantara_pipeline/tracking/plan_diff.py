@@ -91,8 +91,10 @@ def _event_changes(old: EventPlan, new: EventPlan) -> Iterator[Change]:
     if old.consent_category != new.consent_category:
         what = f"consent category {old.consent_category} becomes {new.consent_category}"
         yield Change(old.event, "consent_category", "revision", what)
-    if old.lifecycle.status != "retired" and new.lifecycle.status == "retired":
-        yield Change(old.event, "lifecycle.status", "model", "retired")
+    yield from _lifecycle_changes(old, new)
+    for key in _SAYINGS:
+        if getattr(old, key) != getattr(new, key):
+            yield Change(old.event, key, "none", _words_of_change(getattr(old, key), getattr(new, key)))
     for name in sorted(old.properties.keys() | new.properties.keys()):
         path = f"$.properties.{name}"
         before, after = old.properties.get(name), new.properties.get(name)
@@ -114,6 +116,27 @@ def _event_changes(old: EventPlan, new: EventPlan) -> Iterator[Change]:
             )
         elif before is not None:
             yield from (Change(old.event, path, level, what) for level, what in _property_changes(before, after))
+
+
+# What an event says of itself besides which data is right: no version changes for it, and whoever reads a diff wants to know.
+_SAYINGS = ("description", "purpose", "lawful_basis", "owner", "platforms", "context", "retention_days", "sla", "uses", "qa_steps")  # fmt: skip
+
+
+def _lifecycle_changes(old: EventPlan, new: EventPlan) -> Iterator[Change]:
+    before, after = old.lifecycle.status, new.lifecycle.status
+    if before != after:
+        level: Level = "model" if after == "retired" else "addition" if before == "retired" else "none"
+        what = "retired" if after == "retired" else f"{before} becomes {after}"
+        yield Change(old.event, "lifecycle.status", level, what)
+
+
+def _words_of_change(old: Any, new: Any) -> str:
+    """Short values in full; of long ones only that they changed."""
+    if all(value is None or isinstance(value, int | str) for value in (old, new)):
+        before, after = ("nothing" if value is None else str(value) for value in (old, new))
+        if len(before) + len(after) <= 80:
+            return f"{before} becomes {after}"
+    return "changed"
 
 
 def _reading(old: Kind, new: EventPlan, name: str) -> str:
@@ -189,15 +212,25 @@ def rejected_on_last_day(home: Home, old: TrackingPlan, new: TrackingPlan, *, th
         for event in old.events.values():
             files = home.accepted / f"event={event.event}" / days[-1]
             if files.is_dir():
-                rows, wrong = con.execute(_reject_sql(event, new.events.get(event.event), files)).fetchall()[0]
+                query = _reject_sql(event, new.events.get(event.event), _with_all_columns(con, event, files))
+                rows, wrong = con.execute(query).fetchall()[0]
                 found.append(Rejected(event.event, date.fromisoformat(days[-1].split("=")[1]), rows, wrong))
         return found
     finally:
         con.close()
 
 
-def _reject_sql(old: EventPlan, new: EventPlan | None, files: Path) -> str:
+def _with_all_columns(con: duckdb.DuckDBPyConnection, event: EventPlan, files: Path) -> str:
+    """Relation of a day's rows with every declared property: files that were written before one was are without it."""
     source = f"read_parquet({quote(str(files / '*.parquet'))}, union_by_name = true)"
+    there = {row[0] for row in con.execute(f"DESCRIBE FROM {source}").fetchall()}
+    lacking = "".join(
+        f', NULL::{SQL_TYPES[prop.type]} AS "{name}"' for name, prop in event.properties.items() if name not in there
+    )
+    return f"(SELECT *{lacking} FROM {source})"
+
+
+def _reject_sql(old: EventPlan, new: EventPlan | None, source: str) -> str:
     if new is None or new.lifecycle.status == "retired":
         return f"SELECT count(*), count(*) FROM {source}"
     rules = [f's."{name}" IS NULL' for name in old.properties if name not in new.properties]

@@ -9,10 +9,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
 import duckdb
+import numpy as np
 
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.storage.home import Home
@@ -21,6 +23,7 @@ from zantara_pipeline.tracking.fixes import Fixes
 from zantara_pipeline.tracking.plan import TrackingPlan
 from zantara_pipeline.tracking.removal import naming_damaged_files
 from zantara_pipeline.tracking.sql_checks import quote
+from zantara_pipeline.tracking.stored_lines import PAYLOAD, read_rows
 
 FINGERPRINT_LETTERS = 32
 
@@ -41,12 +44,11 @@ class Kind:
 
 @dataclass(frozen=True)
 class Detail:
-    """One kind: its reasons with what was expected and what was there, where its lines are, and some of their text."""
+    """One kind: its reasons with what was expected and what was there, and where its lines are."""
 
     kind: Kind
     reasons: list[dict[str, Any]]
     places: list[tuple[str, int, int]]
-    payloads: list[str]
 
 
 def kinds(home: Home) -> list[Kind]:
@@ -123,12 +125,8 @@ def settled(home: Home, plan: TrackingPlan, fixes: Fixes, path: Path) -> Fixes:
     return fixes.model_copy(update={"fixes": tuple(whole)})
 
 
-def detail(home: Home, fingerprint: str, *, payloads: int = 0) -> Detail:
+def detail(home: Home, fingerprint: str) -> Detail:
     """One kind of failure.
-
-    Parameters
-    ----------
-    payloads : so many lines are given whole. They hold what people did; ask for them only to mend a sender.
 
     Raises
     ------
@@ -141,8 +139,25 @@ def detail(home: Home, fingerprint: str, *, payloads: int = 0) -> Detail:
         names = ("code", "path", "keyword", "expected", "actual_type", "rows")
         reasons = [dict(zip(names, row, strict=True)) for row in con.execute(_REASONS_SQL, [fingerprint]).fetchall()]
         places = con.execute(_PLACES_SQL, [fingerprint]).fetchall()
-        lines = con.execute(_PAYLOADS_SQL, [fingerprint, payloads]).fetchall()
-        return Detail(Kind(*found[0]), reasons, places, [row[0] for row in lines])
+        return Detail(Kind(*found[0]), reasons, places)
+
+
+def payloads(home: Home, fingerprint: str, most: int) -> Iterator[str]:
+    """Lines of one kind of failure whole, one at a time: one may have 50 MB. They hold what people did; ask for them only to
+    mend a sender.
+
+    Raises
+    ------
+    InputError : see `fingerprints_of`.
+    """
+    [fingerprint] = fingerprints_of(home, [fingerprint])
+    with _lines(home) as con:
+        assert con is not None  # the fingerprint was found there
+        places = con.execute(_PAYLOADS_SQL, [fingerprint, most]).fetchall()
+    # A file at a time, or it would be read again for each line.
+    for filename, rows in groupby(sorted(places), key=lambda place: place[0]):
+        for lines in read_rows(Path(filename), np.sort([row for _, row in rows]), [PAYLOAD]):
+            yield from (line.as_py() for line in lines[PAYLOAD])
 
 
 @contextmanager
@@ -156,12 +171,13 @@ def _lines(home: Home) -> Iterator[duckdb.DuckDBPyConnection | None]:
         con.execute("SET TimeZone = 'UTC'")
         files = quote(str(home.quarantine / "*" / "*.parquet"))
         with naming_damaged_files(home):
-            con.execute(f"CREATE VIEW lines AS SELECT * FROM read_parquet({files}, union_by_name = true)")
+            con.execute(f"CREATE VIEW lines AS SELECT * FROM read_parquet({files}, {_AS_LINES})")
             yield con
     finally:
         con.close()
 
 
+_AS_LINES = "union_by_name = true, filename = true, file_row_number = true"
 _KINDS_SQL = """
     SELECT fingerprint, any_value(event) AS event,
         any_value(list_aggregate(list_sort(list_transform(reasons, lambda r: r.code || ' ' || r.path)), 'string_agg', ', ')) AS reasons,
@@ -176,5 +192,6 @@ _PLACES_SQL = """
     SELECT source, count(*), min(line_no) FROM lines WHERE fingerprint = ? GROUP BY source ORDER BY 2 DESC, 1 LIMIT 20
 """
 _PAYLOADS_SQL = (
-    "SELECT payload_raw FROM lines WHERE fingerprint = ? AND payload_raw IS NOT NULL ORDER BY source, line_no LIMIT ?"
+    "SELECT filename, file_row_number FROM lines WHERE fingerprint = ? AND payload_raw IS NOT NULL "
+    "ORDER BY source, line_no LIMIT ?"
 )

@@ -26,11 +26,11 @@ from zantara_pipeline.storage.engine import open_engine
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
 from zantara_pipeline.tracking.commits import recover
-from zantara_pipeline.tracking.removal import files_with, naming_damaged_files, read_quarantine, take_out
+from zantara_pipeline.tracking.removal import files_with, naming_damaged_files, take_out
+from zantara_pipeline.tracking.stored_lines import PAYLOAD, parts, read_rows
 
 MEMORY = "300MB"
-BATCH_LINES = 20_000
-_TOKEN = re.compile(r'"((?:[^"\\]|\\.)*)"|(-?[0-9][0-9.eE+-]*)', re.DOTALL)
+_TOKEN = re.compile(r'"((?:[^"\\]++|\\.)*+)"|(-?[0-9][0-9.eE+-]*)', re.DOTALL)
 
 
 def erase_quarantined(home: Home, ledger: Ledger, ids: Collection[str], keyring: Keyring | None = None) -> int:
@@ -79,7 +79,7 @@ def _find(con: duckdb.DuckDBPyConnection, home: Home, ids: Collection[str]) -> i
     if not any(home.quarantine.glob("*/*.parquet")):
         return 0
     number = 0
-    for sources, lines in _matching(con, home, ids):
+    for sources, lines in _matching(home, ids):
         con.register("arrow_found", pa.table({"s": pa.array(sources, pa.string()), "l": pa.array(lines, pa.int64())}))
         con.execute("INSERT INTO found SELECT * FROM arrow_found")
         con.unregister("arrow_found")
@@ -87,18 +87,14 @@ def _find(con: duckdb.DuckDBPyConnection, home: Home, ids: Collection[str]) -> i
     return number
 
 
-def _matching(
-    con: duckdb.DuckDBPyConnection, home: Home, ids: Collection[str]
-) -> Iterator[tuple[list[str], list[int]]]:
-    cursor = con.cursor()
-    everything = read_quarantine(str(home.quarantine / "*" / "*.parquet"))
-    reader = cursor.sql(f"SELECT source, line_no, event_id, payload_raw FROM {everything}").to_arrow_reader(BATCH_LINES)
-    for batch in reader:
-        rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
+def _matching(home: Home, ids: Collection[str]) -> Iterator[tuple[list[str], list[int]]]:
+    columns = ("source", "line_no", "event_id", PAYLOAD)
+    files = sorted(home.quarantine.glob("*/*.parquet"))
+    for lines in parts(rows for path in files for rows in read_rows(path, columns=columns)):
+        rows = zip(*(lines[name].to_pylist() for name in columns), strict=True)
         found = [(s, n) for s, n, event_id, text in rows if event_id in ids or (text and names_one_of(text, ids))]
         if found:
             yield [source for source, _ in found], [line for _, line in found]
-    cursor.close()
 
 
 def _record(db: sqlite3.Connection, erasure_id: str, rows: int) -> None:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from zantara_pipeline.tracking.direct import has_direct
 from zantara_pipeline.tracking.key_names import shown_event_sql, shown_keys_sql
-from zantara_pipeline.tracking.large_lines import whole_text
+from zantara_pipeline.tracking.large_lines import LARGE_BYTES, whole_text
 from zantara_pipeline.tracking.other_lines import ROW_ID
 from zantara_pipeline.tracking.payloads import Payloads
 from zantara_pipeline.tracking.plan import EventPlan, TrackingPlan
@@ -51,22 +51,28 @@ class Failures:
         )
 
     def remember(self, attempts: pa.Table) -> None:
-        """Lines that are judged again (file_no, line_no, attempts, payload_raw, reasons): how often they were, as they came, why they failed."""
+        """The lines of the next batch, which were judged before (file_no, line_no, attempts, payload_raw, reasons): how often they
+        were, as they came, why they failed."""
         self.con.register("arrow_attempts", attempts)
-        self.con.execute(
-            f"INSERT INTO earlier_attempts SELECT {ROW_ID}, attempts, payload_raw, reasons FROM arrow_attempts"
-        )
-        self.con.unregister("arrow_attempts")
 
     def hold(self, *, large: bool = True) -> None:
         """Keep the quarantined lines of the batch just judged; large: some of its lines may be large."""
         self.con.execute(_HOLD_SQL)
         if large:
             self.con.execute(_HOLD_LARGE_SQL)
-            if self.stores and (came := self.con.sql(_CAME_SQL).to_arrow_table()).num_rows:
-                self._came.append(came)
-        [(lines, size)] = self.con.execute("SELECT count(*), coalesce(sum(strlen(line)), 0) FROM failing").fetchall()
+        if self.rules.stored:
+            self.con.execute(_HOLD_LARGE_BEFORE_SQL)
+            self.con.execute(_HOLD_ATTEMPTS_SQL)
+            self._hold_texts(_CAME_BEFORE_SQL)
+            self.con.unregister("arrow_attempts")
+        elif large:
+            self._hold_texts(_CAME_SQL)
+        [(lines, size)] = self.con.execute(_HELD_SQL).fetchall()
         self.held = max(lines, (size + sum(came.nbytes for came in self._came)) // _USUAL_BYTES)
+
+    def _hold_texts(self, query: str) -> None:
+        if self.stores and (came := self.con.sql(query).to_arrow_table()).num_rows:
+            self._came.append(came)
 
     def explain(self) -> None:
         """Make `quarantined` from the held lines, and hold none of them any more."""
@@ -222,9 +228,30 @@ _HOLD_LARGE_SQL = """
     INSERT INTO failing_large SELECT row_id, long FROM arrow_beside SEMI JOIN failing USING (row_id)
 """
 _CAME_SQL = f"""
-    SELECT row_id, coalesce(a.payload_raw, rtrim(line, chr(10) || chr(13))) AS came
-    FROM {LINES} LEFT JOIN earlier_attempts a USING (row_id)
+    SELECT row_id, rtrim(line, chr(10) || chr(13)) AS came FROM {LINES}
     WHERE row_id IN (SELECT row_id FROM arrow_beside) AND row_id IN (SELECT row_id FROM failing WHERE NOT exempt)
+"""
+
+# Of lines that are judged again. A fix may have made a large line short: what is kept is the line as it came.
+_BEFORE = f"(SELECT {ROW_ID} AS row_id, attempts, payload_raw, reasons FROM arrow_attempts)"
+_HOLD_LARGE_BEFORE_SQL = f"""
+    INSERT INTO failing_large SELECT row_id, MAP([]::VARCHAR[], []::VARCHAR[]) FROM {_BEFORE}
+    WHERE strlen(payload_raw) > {LARGE_BYTES} AND row_id IN (SELECT row_id FROM failing)
+        AND row_id NOT IN (SELECT row_id FROM failing_large)
+"""
+_HOLD_ATTEMPTS_SQL = f"""
+    INSERT INTO earlier_attempts
+    SELECT row_id, b.attempts, CASE WHEN b.payload_raw <> f.line AND row_id NOT IN (SELECT row_id FROM failing_large) THEN b.payload_raw END,
+        b.reasons
+    FROM {_BEFORE} b JOIN failing f USING (row_id)
+"""
+_CAME_BEFORE_SQL = f"""
+    SELECT row_id, payload_raw AS came FROM {_BEFORE}
+    WHERE row_id IN (SELECT row_id FROM failing_large) AND row_id IN (SELECT row_id FROM failing WHERE NOT exempt)
+"""
+_HELD_SQL = """
+    SELECT count(*), coalesce(sum(strlen(line)), 0) + (SELECT coalesce(sum(strlen(payload_raw)), 0) FROM earlier_attempts)
+    FROM failing
 """
 
 # A value that failed and was hashed then keeps the reasons that it had; the engine can only say that it failed. (What a fix

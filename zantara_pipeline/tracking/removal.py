@@ -14,12 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
 from zantara_pipeline.tracking.commits import move_in, stage
 from zantara_pipeline.tracking.sql_checks import quote
+from zantara_pipeline.tracking.stored_lines import chosen_rows, parts, read_rows, write_parts
 
 Record = Callable[[sqlite3.Connection, str, int], None]
 """Writes down, in the transaction that stages the commit, what it removes: the ledger, the commit's id, rows."""
@@ -73,11 +75,8 @@ def write_rest(con: duckdb.DuckDBPyConnection, home: Home, folder: Path, files: 
     """Lines of replaced files that were not chosen are written again, below the folder of the commit."""
     for number, name in enumerate(files):
         target = folder / Path(name).with_name(f"{folder.name}-rest-{number}.parquet")
-        source = read_quarantine(str(home.lake / name))
-        rest = f"SELECT * EXCLUDE (filename, received_date) FROM {source} WHERE NOT coalesce({chosen}, false)"
-        if con.execute(f"SELECT EXISTS ({rest})").fetchall() == [(True,)]:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            con.execute(f"COPY ({rest}) TO {quote(str(target))} (FORMAT parquet)")
+        for path, rows in chosen_rows(con, [home.lake / name], f"NOT coalesce({chosen}, false)"):
+            write_parts(parts(read_rows(path, rows)), target)
 
 
 def read_quarantine(*globs: str) -> str:
@@ -99,14 +98,13 @@ def naming_damaged_files(home: Home) -> Iterator[None]:
     """
     try:
         yield
-    except duckdb.Error:
+    except (duckdb.Error, pa.ArrowException):
         for path in sorted(home.quarantine.glob("*/*.parquet")):
             _refuse_damaged(path)
         raise
 
 
 def _refuse_damaged(path: Path) -> None:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.privacy.consent import utc_text
@@ -37,9 +38,9 @@ from zantara_pipeline.tracking.reader import BATCH_SCHEMA
 from zantara_pipeline.tracking.removal import files_with, read_quarantine, take_out, write_rest
 from zantara_pipeline.tracking.restricted import part_by_receipt
 from zantara_pipeline.tracking.sql_checks import quote
+from zantara_pipeline.tracking.stored_lines import chosen_rows, parts, read_rows
 from zantara_pipeline.tracking.verdict import Rules
 
-BATCH_LINES = 50_000
 MEMORY = "300MB"
 _Reasons = Counter[tuple[str, str, str, str]]
 
@@ -157,6 +158,7 @@ class _Replay:
         self, home: Home, ledger: Ledger, rules: Rules, fingerprints: Sequence[str] | None, fixes: Fixes | None
     ) -> None:
         self.home, self.ledger, self.rules, self.fixes = home, ledger, replace(rules, stored=True), fixes
+        pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what it was given back, as in an ingest
         self.worker = BatchWorker(home, ledger, self.rules, MEMORY)
         self.con = self.worker.con
         names = "" if fingerprints is None else f" AND fingerprint IN ({', '.join(map(quote, fingerprints)) or 'NULL'})"
@@ -199,22 +201,19 @@ class _Replay:
 
     def _lines(self) -> Iterator[tuple[pa.Table, pa.Table]]:
         """Chosen lines as batches for a judge, and beside them how often each was judged before."""
-        numbers = self.con.cursor()
-        numbers.execute("SET TimeZone = 'UTC'")
-        numbers.register("source_numbers", pa.table({"source": self.sources, "n": range(len(self.sources))}))
-        reader = numbers.sql(
-            f"SELECT n::INTEGER AS file_no, line_no, payload_raw, event, fingerprint, attempts, reasons "
-            f"FROM {self._old()} JOIN source_numbers USING (source) WHERE {self.chosen}"
-        ).to_arrow_reader(BATCH_LINES)
-        for batch in reader:
-            table = pa.Table.from_batches([batch])
-            nothing = pa.nulls(len(table), pa.string())
-            lines = [table.column("file_no"), table.column("line_no"), self._fixed(table), nothing]
-            yield (
-                pa.table(lines, schema=BATCH_SCHEMA),
-                table.select(["file_no", "line_no", "attempts", "payload_raw", "reasons"]),
-            )
-        numbers.close()
+        sources = pa.array(self.sources, pa.string())
+        for table in parts(self._rows()):
+            numbers = pc.index_in(table["source"], value_set=sources).cast(pa.int32())
+            lines = [numbers, table["line_no"], self._fixed(table), pa.nulls(len(table), pa.string())]
+            before = table.select(["line_no", "attempts", "payload_raw", "reasons"]).append_column("file_no", numbers)
+            del table
+            yield pa.table(lines, schema=BATCH_SCHEMA), before
+            del lines, before
+
+    def _rows(self) -> Iterator[pa.Table]:
+        names = ("source", "line_no", "payload_raw", "event", "fingerprint", "attempts", "reasons")
+        for path, rows in chosen_rows(self.con, [self.home.lake / name for name in self.files], self.chosen):
+            yield from read_rows(path, rows, names)
 
     def _fixed(self, table: pa.Table) -> pa.Array | pa.ChunkedArray:
         if self.fixes is None:

@@ -32,7 +32,7 @@ from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, Exemp
 from zantara_pipeline.tracking.shapes import Reason, Shape, declared_paths, structural_reasons
 from zantara_pipeline.tracking.sql_checks import compile_checks, quote, sql_list
 from zantara_pipeline.tracking.typed_columns import by_event, typed_column
-from zantara_pipeline.tracking.unclear_users import users_named
+from zantara_pipeline.tracking.unclear_users import ids_named, users_named
 
 REASON_TYPE = "STRUCT(code VARCHAR, path VARCHAR, keyword VARCHAR, expected VARCHAR, actual_type VARCHAR)[]"
 
@@ -76,7 +76,8 @@ class Judge:
     """Judges batches of lines of one connection; `load`, `learn`, `judge`, read the temp tables; again.
 
     Temp tables after `judge`: `parsed` (one row a line: file_no, line_no, stage, times, consent: what judging needs) and
-    `bad_shapes` (shape_key, reasons; of all batches so far). By row_id, LINES and TEXTS have each line, and line_values.py what
+    `bad_shapes` (shape_key, reasons; of all batches so far); `users_by_id` (row_id, user_id: whom a line names by an id that
+    is not one text). By row_id, LINES and TEXTS have each line, and line_values.py what
     is in it: the envelope's values, a column for each property in each type declared, so that a query of one event reads
     that event's columns only. `plain` holds the columns of the lines that were plain; `plain_no` in `parsed` is the row there.
     """
@@ -84,6 +85,7 @@ class Judge:
     def __init__(self, con: duckdb.DuckDBPyConnection, rules: Rules, tombstones: Tombstones | None = None) -> None:
         self.con, self.rules, self.tombstones = con, rules, tombstones
         con.execute(_STAGES_SQL)
+        self._put_users("users_by_id", [])
         con.execute(f"CREATE TEMP TABLE bad_shapes (shape_key UBIGINT, reasons {REASON_TYPE})")
         con.execute("CREATE TEMP TABLE unclear_users (row_id BIGINT, user_id VARCHAR)")
         self.forget_users()
@@ -152,17 +154,22 @@ class Judge:
             f"JOIN {TEXTS} USING (row_id) LEFT JOIN arrow_beside USING (row_id) "
             "WHERE user_unclear AND stage <> 'unparsable'"
         )
+        lines = self.con.execute(query).fetchall()
         named = [
             (row_id, user)
-            for row_id, line, anybody in self.con.execute(query).fetchall()
+            for row_id, line, anybody in lines
             for user in users_named(line) | ({ANYBODY} if anybody else set())
         ]
         self._unclear = bool(named)
-        rows = {"row_id": [row_id for row_id, _ in named], "user_id": [user for _, user in named]}
+        self._put_users("unclear_users", named)
+        self._put_users("users_by_id", [(row_id, user) for row_id, line, _ in lines for user in ids_named(line)])
+
+    def _put_users(self, name: str, rows: list[tuple[int, str]]) -> None:
+        columns = {"row_id": [row_id for row_id, _ in rows], "user_id": [user for _, user in rows]}
         schema = pa.schema([("row_id", pa.int64()), ("user_id", pa.string())])
-        self.con.register("arrow_unclear", pa.table(rows, schema=schema))
-        self.con.execute("CREATE OR REPLACE TEMP TABLE unclear_users AS FROM arrow_unclear")
-        self.con.unregister("arrow_unclear")
+        self.con.register("arrow_users", pa.table(columns, schema=schema))
+        self.con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS FROM arrow_users")
+        self.con.unregister("arrow_users")
 
     def forget_lines(self) -> None:
         """Give back the memory of the batch just judged, when all was read of it."""

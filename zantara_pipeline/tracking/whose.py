@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from zantara_pipeline.privacy.people import PLACEHOLDERS, Matcher, Pairs, People, is_known
+from zantara_pipeline.privacy.people import PLACEHOLDERS, Matcher, Pairs, People, is_field_of_others, is_known, leaves
 from zantara_pipeline.storage.engine import open_engine
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.tracking.landed_lines import DAMAGED, files_of_lines, raw_records
@@ -43,13 +43,17 @@ def whose(home: Home, users: Collection[str]) -> People:
     for kind, text, mine, foreign in _in_lake(home, wanted):
         theirs[kind] |= {text} if mine else set()
         others[kind] |= {text} if foreign else set()
-    for ids in _in_lines(home, Matcher(wanted)):
+    elsewhere = _elsewhere_in_lake(home, wanted)
+    for line in _lines(home, Matcher(wanted)):
+        ids = ids_of(line)
         if ids.get("user") in wanted:
             for kind, known in theirs.items():
                 known |= {ids[kind]} if kind in ids else set()
+        else:
+            elsewhere |= _of_others(line) & wanted
     candidates = theirs["anonymous"] | theirs["device"]
     if candidates:
-        for ids in _in_lines(home, Matcher(candidates)):
+        for ids in map(ids_of, _lines(home, Matcher(candidates))):
             if "user" in ids and ids["user"] not in wanted:
                 for kind, known in others.items():
                     known |= {ids[kind]} if kind in ids else set()
@@ -59,6 +63,7 @@ def whose(home: Home, users: Collection[str]) -> People:
         wanted,
         frozenset(theirs["anonymous"] - others["anonymous"] - wanted),
         frozenset(theirs["device"] - others["device"] - wanted),
+        elsewhere=frozenset(elsewhere),
     )
 
 
@@ -97,15 +102,47 @@ _SEEN_SQL = """
 """
 
 
-def _in_lines(home: Home, matcher: Matcher) -> Iterator[Ids]:
-    """Ids of the landed, quarantined and restricted lines that name somebody."""
+def _elsewhere_in_lake(home: Home, users: Collection[str]) -> set[str]:
+    """Those ids of users that are ids of something else, too, in events of others or in the catalogue (people.py says why).
+
+    What these users' own events say does not count: a client that takes the user's id for the session's names the user.
+    """
+    found: set[str] = set()
+    con = open_engine(None, home, threads=1, memory_limit=MEMORY)
+    try:
+        con.execute("CREATE TEMP TABLE wanted AS SELECT unnest(?::VARCHAR[]) AS id", [sorted(users)])
+        for place in (home.accepted / "*" / "*" / "*.parquet", home.lake / "items" / "*.parquet"):
+            if not any(home.lake.glob(place.relative_to(home.lake).as_posix())):
+                continue
+            source = f"read_parquet({quote(str(place))}, union_by_name = true, hive_partitioning = false)"
+            columns = {row[0]: row[1] for row in con.execute(f"DESCRIBE FROM {source}").fetchall()}
+            ids = [f'"{name}"' for name, kind in columns.items() if kind == "VARCHAR" and is_field_of_others(name)]
+            others = "coalesce(user_id NOT IN (SELECT id FROM wanted), true)" if "user_id" in columns else "true"
+            if ids:
+                query = f"SELECT DISTINCT id FROM (SELECT unnest([{', '.join(ids)}]) AS id FROM {source} WHERE {others}) SEMI JOIN wanted USING (id)"
+                found |= {row[0] for row in con.execute(query).fetchall()}
+    finally:
+        con.close()
+    return found
+
+
+def _of_others(line: str) -> set[str]:
+    """Values of a line that its fields call ids of something else than people."""
+    try:
+        whole = json.loads(line, object_pairs_hook=Pairs)
+    except (ValueError, RecursionError):
+        return set()
+    return {leaf for key, leaf in leaves(whole) if is_field_of_others(key)}
+
+
+def _lines(home: Home, matcher: Matcher) -> Iterator[str]:
+    """As JSON where they are any: the landed, quarantined and restricted lines that name somebody."""
     for path in files_of_lines(home):
         with contextlib.suppress(*DAMAGED):  # what can be read of a damaged file counts
             for record in raw_records(path):
                 if record.may_name(matcher) and record.names(matcher):
-                    yield ids_of(record.as_json())
-    for text in stored_lines(home, matcher):
-        yield ids_of(text)
+                    yield record.as_json()
+    yield from stored_lines(home, matcher)
 
 
 def stored_lines(home: Home, matcher: Matcher) -> Iterator[str]:

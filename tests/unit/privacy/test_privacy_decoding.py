@@ -81,6 +81,12 @@ def test_any_id_is_found_in_json_however_it_is_written(user: str, ascii_only: bo
     assert matcher.found == {user}
 
 
+def test_lists_of_things_hold_no_people() -> None:
+    line = {"product_ids": ["17"], "items": [{"id": "17"}], "orderIds": ["17"]}
+    assert not Matcher({"17"}).in_text(json.dumps(line))
+    assert Matcher({"17"}).in_text(json.dumps(line | {"user_ids": ["17"]}))
+
+
 def test_stores_are_told_apart_and_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     home = Home(tmp_path).create()
     (home.landing / "events" / "a.jsonl").write_text('{"user_id": "u-17"}\n')

@@ -204,6 +204,32 @@ def test_a_number_or_a_word_is_a_person_only_where_ids_of_people_stand(tmp_path:
     assert len((shop.landing / "a.jsonl").read_text().splitlines()) == 3
 
 
+def test_where_people_and_products_have_the_same_ids_only_the_person_goes(tmp_path: Path) -> None:
+    """A shop that numbers both and puts one prefix before all: `ml:17` is a person and a film."""
+    shop = Shop(tmp_path / "home")
+    (shop.home.landing / "items").mkdir()
+    (shop.home.landing / "items" / "items.csv").write_text("product_id,title\nml:17,A film\nml:18,Another\n")
+    mine = [line(1, "ml:17", {"product_id": "ml:18"}), line(2, "ml:17", {"product_id": "ml:17", "brand": 1})]
+    others = [
+        line(3, "ml:18", {"product_id": "ml:17"}),
+        line(4, "ml:18", {"product_id": "ml:17", "brand": 1}),
+        line(5, "ml:19", {"product_id": "ml:17"}, consent=None),
+        line(6, "ml:19", {"product_id": "ml:17"}, consent="perhaps"),
+    ]
+    shop.land("a.jsonl", mine + others)
+    shop.ingest()
+    receipt = erase(shop, "ml:17")
+    assert (receipt.status, receipt.people, receipt.in_fields_only) == ("complete", 1, 1)
+    assert [(row["user_id"], row["product_id"]) for row in shop.accepted()] == [("ml:18", "ml:17")]
+    assert [row["line_no"] for row in shop.quarantined()] == [4]
+    assert (shop.landing / "a.jsonl").read_text().splitlines() == [json.dumps(one) for one in others]
+    assert "ml:17,A film" in (shop.home.landing / "items" / "items.csv").read_text()
+    later = [line(7, "ml:17"), line(8, "ml:18", {"product_id": "ml:17", "brand": 2}), line(9, 5, {"usre_id": "ml:17"})]
+    shop.land("b.jsonl", later)
+    total = shop.ingest().total
+    assert (total.erased, total.quarantined, total.accepted) == (2, 1, 0)
+
+
 def test_the_command_says_what_it_found_and_nobodys_id(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     dry = run(shop, "erase", GONE, "--dry-run", "--json", monkeypatch=monkeypatch)
     assert dry.exit_code == 0 and json.loads(dry.stdout)["dry_run"] and found_in(shop.home.root) == IDS

@@ -126,6 +126,20 @@ def test_many_files_of_one_format_are_one_notice(tmp_path: Path) -> None:
     ]
 
 
+def test_a_file_of_another_tool_that_nobody_recognised_is_told(tmp_path: Path) -> None:
+    """Its lines grant nothing, so they are suppressed: that must not happen without a word."""
+    shop = Shop(tmp_path)
+    shop.land(
+        "export.jsonl", [{"type": "track", "event": "Product Viewed", "message_id": "m", "anonymous_id": "a"}] * 20
+    )
+    result = take(shop)
+    assert result.total.suppressed == 20
+    assert result.notices == [
+        "export.jsonl: all of its 20 lines are suppressed, none grants what its event needs; if another tool wrote them, name "
+        "their format"
+    ]
+
+
 def test_adapting_beforehand_gives_the_same_rows(tmp_path: Path) -> None:
     direct, before = Shop(tmp_path / "direct"), Shop(tmp_path / "before")
     land(direct, "ga4.jsonl")

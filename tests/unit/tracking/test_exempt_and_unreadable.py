@@ -18,7 +18,7 @@ from zantara_pipeline.tracking import ingest as ingest_module
 from zantara_pipeline.tracking import reader
 from zantara_pipeline.tracking.lake_retention import Removed, enforce_lake
 from zantara_pipeline.tracking.plan import Enforced, Exemption, PrivacyContract, Retention, TrackingPlan, load_plan
-from zantara_pipeline.tracking.quarantine import detail, kinds
+from zantara_pipeline.tracking.quarantine import kinds, payloads
 from zantara_pipeline.tracking.replay import replay
 from zantara_pipeline.tracking.restricted import purge_restricted
 from zantara_pipeline.tracking.retention import enforce, overdue
@@ -128,7 +128,7 @@ def test_an_exempt_line_that_fails_leaves_reasons_and_shape_only(shop: Shop) -> 
 def test_a_line_without_payload_can_be_shown_and_is_not_replayed(shop: Shop) -> None:
     landed(shop, timing(load_ms="fast"))
     [kind] = kinds(shop.home)
-    assert detail(shop.home, kind.fingerprint, payloads=5).payloads == []
+    assert list(payloads(shop.home, kind.fingerprint, 5)) == []
     assert replay(shop.home, shop.ledger, EXEMPTING).rows == 0
 
 

@@ -227,7 +227,7 @@ def test_a_large_line_in_quarantine_is_replayed_as_it_came(tmp_path: Path) -> No
 
 def test_reading_the_tokens_of_a_payload_keeps_none_of_them() -> None:
     text = '{"a": "' + "\\n" * MB + '", "b": [' + "1," * MB + "1]}"
-    peak = _child(
+    peak = child(
         "import re, resource, sys; from zantara_pipeline.tracking.payloads import _TOKEN\n"
         "text = sys.stdin.read(); before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "assert sum(1 for _ in _TOKEN.finditer(text)) == 7\n"
@@ -238,7 +238,7 @@ def test_reading_the_tokens_of_a_payload_keeps_none_of_them() -> None:
     assert [found["key"] for found in _TOKEN.finditer('{"a" : {"b":1}}') if found["key"]] == ['"a"', '"b"']
 
 
-def _child(code: str, *arguments: str, stdin: str = "") -> int:
+def child(code: str, *arguments: str, stdin: str = "") -> int:
     """The last line that a process of its own prints, as a number."""
     done = subprocess.run([sys.executable, "-c", code, *arguments], input=stdin, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -267,7 +267,7 @@ def test_lines_of_50_mb_stay_under_1_gb_and_are_kept(tmp_path: Path) -> None:
     shop.land(
         "a.jsonl", [whole, json.dumps(viewed(category="@")).replace('"@"', values(50 * MB)["line breaks"]), event()]
     )
-    assert _child(INGEST, str(tmp_path)) < 1000
+    assert child(INGEST, str(tmp_path)) < 1000
     assert shop.query("SELECT rows_in, accepted, quarantined FROM ingested_files") == [(3, 2, 1)]
     payload = duckdb.sql(
         f"SELECT payload_raw = ? FROM read_parquet('{shop.home.quarantine}/*/*.parquet')", params=[whole]

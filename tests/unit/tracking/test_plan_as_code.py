@@ -115,6 +115,36 @@ def test_lint_counts_properties_and_warns_of_their_names(tmp_path: Path) -> None
     ]
 
 
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ({"type": "string", "pattern": "^a|b$"}, "write ^(?:...|...)$"),
+        ({"type": "number", "min": float("nan")}, "finite"),
+        ({"type": "money", "max": 1e300}, "money holds 1e+14 at most"),
+        ({"type": "integer", "min": -1e19}, "integer holds 9.22337e+18 at most"),
+        ({"type": "integer", "min": 10, "max": 1}, "no value is 10 at least and 1 at most"),
+    ],
+)
+def test_a_rule_that_engines_would_read_differently_or_not_at_all_is_one_error(
+    tmp_path: Path, rule: dict[str, Any], said: str
+) -> None:
+    [found] = linted(tmp_path, properties={"product_id": rule | {"description": "Which."}}, examples={})
+    assert found.level == "error" and said in found.message and found.line > 1
+
+
+@pytest.mark.parametrize("pattern", ["^(?:a|b)$", "^[a|b]$", r"^a\|b$", "^[^|]+$", r"^(?:(?:a|b)c|[\]|(])$"])
+def test_alternatives_inside_a_group_or_a_class_are_taken(tmp_path: Path, pattern: str) -> None:
+    rule = {"type": "string", "pattern": pattern, "description": "Which."}
+    assert [f for f in linted(tmp_path, properties={"product_id": rule}, examples={}) if "pattern" in f.message] == []
+
+
+def test_a_date_in_an_example_that_is_not_quoted_is_told(tmp_path: Path) -> None:
+    place = folder(tmp_path, COMPLETE) / "tracking_plan" / "wishlist_added.yaml"
+    place.write_text(place.read_text().replace("product_id: p\n", "product_id: 2026-01-01\n"))
+    [found] = lint([tmp_path], threads=1)
+    assert "write dates and times in quotes" in found.message and found.line > 1
+
+
 def test_a_plan_that_cannot_be_read_is_one_error_with_its_line(tmp_path: Path) -> None:
     [found] = linted(tmp_path, consent_categry="analytics")
     assert found.level == "error" and "consent_categry" in found.message and found.line > 1
@@ -323,6 +353,12 @@ OLD = product(required=True, max_length=9)
         ({"properties": {"product_id": {"type": "integer", "required": True}}}, "model", "2-0-0"),
         ({"properties": {}}, "model", "2-0-0"),
         (OLD | {"consent_category": "personalization"}, "revision", "1-1-0"),
+        (OLD | {"lifecycle": {"status": "retired"}}, "model", "2-0-0"),
+        (OLD | {"lifecycle": {"status": "deprecated", "replaced_by": "wishlist_added"}}, "none", None),
+        (OLD | {"retention_days": 5}, "none", None),
+        (OLD | {"lawful_basis": "contract"}, "none", None),
+        (OLD | {"owner": "d@e.f"}, "none", None),
+        (OLD | {"sla": {"max_reject_pct": 6}}, "none", None),
     ],
 )
 def test_a_change_and_the_version_it_needs(
@@ -343,6 +379,15 @@ def test_events_come_and_go(tmp_path: Path) -> None:
     plans = load_plan_folder(one), load_plan_folder(both)
     assert [(c.event, c.level, c.breaking) for c in changes(*plans)] == [("other", "addition", False)]
     assert [(c.event, c.level, c.breaking) for c in changes(*reversed(plans))] == [("other", "model", True)]
+
+
+def test_an_event_that_comes_back_is_an_addition_and_a_diff_says_what_a_word_became(tmp_path: Path) -> None:
+    gone = COMPLETE | {"lifecycle": {"status": "retired"}, "retention_days": 400}
+    plans = [load_plan_folder(folder(tmp_path / name, entry)) for name, entry in (("gone", gone), ("back", COMPLETE))]
+    assert [(c.path, c.level, c.what) for c in changes(*plans)] == [
+        ("lifecycle.status", "addition", "retired becomes active"),
+        ("retention_days", "none", "400 becomes 90"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -380,3 +425,21 @@ def test_rejects_of_the_last_day_are_those_of_judging_the_lines_again(tmp_path: 
     again = validate_file(file, Rules(new, 24, 30), threads=1).counts
     assert (found.rows, found.rejected) == (len(rows), again.quarantined)
     assert 0 < found.rejected < found.rows
+
+
+def test_a_property_that_the_last_days_files_do_not_have_yet_is_null_there(tmp_path: Path) -> None:
+    shop = Shop(tmp_path / "home")
+    shop.land("a.jsonl", [event("add_to_cart", {"product_id": "p"}, event_id=f"e{n}") for n in range(3)])
+    shop.ingest()
+    entry = yaml.safe_load((PACKAGED / "tracking_plan" / "add_to_cart.yaml").read_text())
+    plans = []
+    for number, required in enumerate((False, True)):
+        entry["properties"]["gift"] = {"type": "boolean", "required": required}
+        place = tmp_path / str(number) / "tracking_plan"
+        place.mkdir(parents=True)
+        (place / "add_to_cart.yaml").write_text(yaml.safe_dump(entry))
+        plans.append(load_plan_folder(place.parent))
+    old, new = plans
+    for plan, rejected in ((old, 0), (new, 3)):
+        [found] = rejected_on_last_day(shop.home, old, plan, threads=1)
+        assert (found.rows, found.rejected) == (3, rejected)

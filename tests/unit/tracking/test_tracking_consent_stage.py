@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from event_lines import BOTH, Shop, event
+from event_lines import BOTH, PLAN, RULES, Shop, event
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from zantara_pipeline.tracking import ingest as ingest_module
 from zantara_pipeline.tracking import reader
+from zantara_pipeline.tracking.plan import Exemption
 
 NO = {"analytics": False, "personalization": False}
 
@@ -204,3 +208,80 @@ def test_a_denial_of_another_purpose_does_not_suppress_an_unclear_line(tmp_path:
     shop = Shop(tmp_path)
     shop.consent(("17", "personalization", "denied", "2026-01-01T00:00:00Z"))
     assert taken(shop, said(9, user_id=17)) == ["quarantined"]
+
+
+@pytest.mark.parametrize(
+    ("unclear", "who"),
+    [("17", {"17"}), ("17.0", {"17", "17.0"}), ("-2e1", {"-2e1", "-20"}), ('["17", [18]]', {"17", "18"}),
+     ('"17", "user_id": "u-2"', {"17", "u-2"}), ('"u-2", "user_id": 17', {"17", "u-2"}), ('{"id": 17}', set()),
+     (f'["{"9" * 1_001}"]', set()), ("7" * 40, {"7" * 40}), ("7" * 41, set()), ("[" * 50_000 + '"17"' + "]" * 50_000, set()), ("true", set())],
+    ids=["number", "fraction of zero", "exponent", "list", "twice", "twice and a number", "object", "no id", "long number", "too long a number", "deep", "boolean"],
+)  # fmt: skip
+def test_a_denial_under_an_id_that_is_no_text_is_a_denial_of_everybody_whom_it_names(
+    tmp_path: Path, unclear: str, who: set[str]
+) -> None:
+    consent = {"analytics": False, "personalization": True}
+    shop, clear = Shop(tmp_path / "shop"), Shop(tmp_path / "clear")
+    assert taken(shop, json.dumps(said(9, "@", consent=consent)).replace('"@"', unclear)) == ["suppressed"]
+    denied = {purpose: word for purpose, word in consent.items() if not word}
+    taken(clear, *(said(9, user, consent=denied) for user in sorted(who)))
+    assert shop.statements() == clear.statements() and len(shop.statements()) == len(who) * len(denied)
+
+
+@pytest.mark.parametrize("unclear", ["17", '["17"]', '"17", "user_id": "u-2"'])
+def test_a_grant_under_an_id_that_is_no_text_is_heard_of_nobody(tmp_path: Path, unclear: str) -> None:
+    shop = Shop(tmp_path)
+    assert taken(shop, json.dumps(said(9, "@")).replace('"@"', unclear)) == ["quarantined"]
+    assert shop.statements() == []
+
+
+PEOPLE = {"17": [17, 17.0, ["17"], "17"], "18": [18, [18], "18"]}
+WORDS = st.tuples(
+    st.sampled_from(sorted(PEOPLE)),
+    st.integers(0, 3),
+    st.integers(0, 23),
+    st.sampled_from([NO, BOTH, {"analytics": False}]),
+)
+
+
+@settings(max_examples=6, deadline=None)
+@given(commits=st.lists(st.lists(WORDS, min_size=1, max_size=6), min_size=1, max_size=3))
+def test_denials_under_numbers_are_those_under_the_texts_and_grants_are_none(
+    commits: list[list[tuple[str, int, int, dict[str, bool]]]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """In the same commit and in later ones, before and after what the person says under the right id."""
+    root = tmp_path_factory.mktemp("homes")
+    shop, clear = Shop(root / "shop"), Shop(root / "clear")
+    for number, words in enumerate(commits):
+        for home, as_text in ((shop, False), (clear, True)):
+            lines = []
+            for line, (user, spelling, hour, consent) in enumerate(words):
+                spelt = PEOPLE[user][spelling % len(PEOPLE[user])]
+                if not as_text or spelt == user:
+                    lines.append(said(hour, user_id=spelt, event_id=f"{number}-{line}", consent=consent))
+                elif consent is not BOTH:
+                    lines.append(said(hour, user_id=user, event_id=f"{number}-{line}", consent=consent))
+            home.land(f"{number}.jsonl", [*lines, {"commit": number}])
+            home.ingest()
+    spelt_otherwise = {"17.0"}
+    assert [row for row in shop.statements() if row[0] not in spelt_otherwise] == clear.statements()
+    assert {status for user, _, status, _ in shop.statements() if user in spelt_otherwise} <= {"denied"}
+
+
+def test_nobody_is_exempt_who_denied_under_a_number(tmp_path: Path) -> None:
+    rule = Exemption(event="page_timing", countries=("FR",), legal_reference="a guideline")
+    privacy = PLAN.privacy.model_copy(update={"exemptions": (rule,)})
+    shop = Shop(tmp_path, replace(RULES, plan=replace(PLAN, privacy=privacy)))
+
+    def timed(hour: int, user: str) -> dict[str, Any]:
+        page = {"page": "/", "load_ms": 1.5}
+        return said(hour, user, event="page_timing", properties=page, context={"country": "FR"}, consent=None)
+
+    shop.land("a.jsonl", [timed(8, "17"), timed(8, "18"), said(9, user_id=17, consent=NO), timed(10, "17")])
+    shop.ingest()
+    shop.land("b.jsonl", [timed(11, "17"), timed(11, "18")])
+    shop.ingest()
+    assert shop.query("SELECT exempt, suppressed, quarantined FROM ingested_files ORDER BY file") == [
+        (1, 3, 0),
+        (1, 1, 0),
+    ]

@@ -4,12 +4,15 @@ from typing import Any
 
 import dagster as dg
 
+from zantara_pipeline.orchestration.alert_ledger import alert_ledger
 from zantara_pipeline.orchestration.pipeline import Pipeline
 from zantara_pipeline.recommend import (
+    RETRAINING_KINDS,
     expire_models,
     load_champion,
     load_config,
     models_over,
+    retraining_findings,
     train_and_evaluate,
     write_offline_metrics,
     write_recommendations,
@@ -29,19 +32,23 @@ _COMMON: dict[str, Any] = {"group_name": "recommendations", "owners": ["growth-d
     **_COMMON,
 )
 def model(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
-    with pipeline.warehouse() as con:
-        result = train_and_evaluate(
-            con, load_config(pipeline.settings.contract_dirs), as_of=pipeline.as_of(context), home_mlflow=pipeline.home.mlflow,
-            git_revision=git_revision(PROJECT_ROOT), progress=context.log.info,
-        )  # fmt: skip
-    kept, mlflow = pipeline.plan.privacy.retention.models, pipeline.home.mlflow
-    expired = expire_models(mlflow, pipeline.ledger, kept.days, pipeline.as_of(context)) if kept.enforce else 0
-    over = 0 if kept.enforce else len(models_over(mlflow, kept.days, pipeline.as_of(context)))
+    mlflow, as_of = pipeline.home.mlflow, pipeline.as_of(context)
+    try:
+        with pipeline.warehouse() as con:
+            result = train_and_evaluate(
+                con, load_config(pipeline.settings.contract_dirs), as_of=as_of, home_mlflow=mlflow,
+                git_revision=git_revision(PROJECT_ROOT), progress=context.log.info,
+            )  # fmt: skip
+    finally:  # training that fails leaves the version that serves
+        raised, resolved = alert_ledger(pipeline).sync(retraining_findings(mlflow, as_of), as_of, RETRAINING_KINDS)
+    kept = pipeline.plan.privacy.retention.models
+    expired = expire_models(mlflow, pipeline.ledger, kept.days, as_of) if kept.enforce else 0
+    over = 0 if kept.enforce else len(models_over(mlflow, kept.days, as_of))
     return dg.MaterializeResult(
         metadata={
             "versions_expired": expired, "versions_over_their_retention_and_kept": over,
             "bundle_version": result.bundle_version or "none", "reused": result.reused, "serves": result.served_model or "none",
-            "note": result.note, "users": result.n_users, "items": result.n_items, "interactions": result.n_interactions,
+            "alerts_raised": len(raised), "alerts_resolved": len(resolved), "note": result.note, "users": result.n_users, "items": result.n_items, "interactions": result.n_interactions,
             **{name: value for name, value in result.metrics.items() if "ndcg_10" in name},
         }
     )  # fmt: skip

@@ -1,9 +1,9 @@
 """The plan as JSON Schema 2020-12: one schema a line of each event, envelope included.
 
 For those who produce events and want to check them before sending. What a property was called before, or which type it
-had, is a `$comment`: validators that refuse keywords of other people take that one. Two things that the pipeline asks and JSON Schema
-cannot say: a number without a fraction is an integer there however it is written (2.0), and times have to exist in the
-calendar and be near the time of receipt.
+had, is a `$comment`: validators that refuse keywords of other people take that one. Three things that the pipeline asks and JSON Schema
+cannot say: a number without a fraction is an integer there however it is written (2.0), times have to exist in the
+calendar and be near the time of receipt, and money is judged as it is stored, rounded to four decimals (-0.00001 is 0).
 
 Belongs here: that translation. Does not belong here: judging (verdict.py).
 """
