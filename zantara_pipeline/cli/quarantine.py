@@ -163,6 +163,7 @@ def replay(
 def discard(
     fingerprint: Annotated[str, typer.Argument(help="A kind of failure, by the first letters of its fingerprint.")],
     reason: Annotated[str, typer.Option(help="Why these lines are given up; it is recorded.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how many lines would go, and remove none.")] = False,
 ) -> None:
     """Remove the lines of one kind of failure for good. Counts stay; who reads them later finds the reason.
 
@@ -173,8 +174,12 @@ def discard(
 
     if not reason.strip():
         raise InputError("the reason is empty", "--reason", "say why these lines are given up; it is recorded")
-    rows = _with_home(lambda home, ledger, rules: engine.discard(home, ledger, _whole(home, [fingerprint])[0], reason))
-    print(f"{rows:,} lines removed")
+    rows = _with_home(
+        lambda home, ledger, rules: engine.discard(
+            home, ledger, _whole(home, [fingerprint])[0], reason, dry_run=dry_run
+        )
+    )
+    print(f"{rows:,} lines {'would be removed; nothing was written' if dry_run else 'removed'}")
 
 
 @app.command("erase")

@@ -21,7 +21,7 @@ import yaml
 from pydantic import ValidationError
 
 from zantara_pipeline.errors import InputError
-from zantara_pipeline.tracking.plan import EventPlan
+from zantara_pipeline.tracking.plan import RESERVED, EventPlan
 
 _TYPES = {
     "string": "string",
@@ -54,7 +54,7 @@ def read_foreign_plan(path: Path) -> list[Imported]:
     InputError : not JSON, or none of the shapes understood.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", path, "check the path") from None
     except ValueError as error:
@@ -134,12 +134,13 @@ def _object(found: Any, name: str) -> dict[str, Any]:
 
 
 def _entry(data: dict[str, Any]) -> Imported:
-    """The short entry: property types are words."""
-    result = Imported(_head(str(data["event"])))
-    _rename_note(result, str(data["event"]))
-    for key in ("description", "purpose", "consent_category", "owner", "platforms", "context"):
-        if key in data:
-            result.entry[key] = data[key]
+    """The short entry: property types are words; it may have any key of our own plan."""
+    if not isinstance(data["event"], str):
+        raise _Odd(f"an entry's 'event' is {json.dumps(data['event'])}, which is no name")
+    result = Imported(_head(data["event"]))
+    _rename_note(result, data["event"])
+    ours = [key for key in EventPlan.model_fields if key not in ("event", "version", "properties", "migrations")]
+    result.entry |= {key: data[key] for key in ours if key in data}
     result.notes += [f"'{key}' has no place in the plan" for key in data if key not in (*result.entry, "properties")]
     declared = data.get("properties", {})
     shapes = {name: shape if isinstance(shape, dict) else {"type": shape} for name, shape in declared.items()}
@@ -185,12 +186,16 @@ def _add_properties(result: Imported, shapes: dict[str, Any], required: Collecti
         name = snake_case(original)
         if name != original:
             result.notes.append(f"property '{original}' is named '{name}' here; have it sent under that name")
+        if name in RESERVED:
+            result.notes.append(f"property '{original}' is left out: the envelope has that name, send it there")
+            continue
         if name in properties:
             result.notes.append(f"property '{original}' is left out: another one is named '{name}' here already")
             continue
         converted = _property(name, shape if isinstance(shape, dict) else {}, result.notes)
         if converted is not None:
-            properties[name] = converted | ({"required": True} if original in required else {})
+            asked = original in required or (isinstance(shape, dict) and shape.get("required") is True)
+            properties[name] = converted | ({"required": True} if asked else {})
     result.entry["properties"] = properties
 
 
@@ -207,8 +212,10 @@ def _property(name: str, shape: dict[str, Any], notes: list[str]) -> dict[str, A
     if "null" in kinds:
         converted["nullable"] = True
     for theirs, ours in _CARRIED.items():
-        if theirs in shape:
+        if theirs == "enum" and converted["type"] != "string" and theirs in shape:
+            notes.append(f"property '{name}': 'enum' is left out: only texts are listed one by one")
+        elif theirs in shape:
             converted[ours] = shape[theirs]
-    known = {"type", "description", "id", "$id", "title", *_CARRIED}
+    known = {"required", "type", "description", "id", "$id", "title", *_CARRIED}
     notes += [f"property '{name}': '{key}' is left out" for key in shape if key not in known]
     return converted

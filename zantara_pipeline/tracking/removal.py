@@ -48,14 +48,19 @@ def take_out(
     folder = home.incoming / commit_id
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    old = read_quarantine(*(str(home.lake / name) for name in files))
-    rows = int(con.execute(f"SELECT count(*) FROM {old} WHERE {chosen}").fetchall()[0][0])
+    rows = count_chosen(con, home, files, chosen)
     write_rest(con, home, folder, files, chosen)
     with ledger.transaction() as db:
         stage(db, commit_id, files)
         record(db, commit_id, rows)
     move_in(home, ledger, commit_id)
     return rows
+
+
+def count_chosen(con: duckdb.DuckDBPyConnection, home: Home, files: Sequence[str], chosen: str) -> int:
+    """How many lines of these quarantine files are chosen."""
+    old = read_quarantine(*(str(home.lake / name) for name in files))
+    return int(con.execute(f"SELECT count(*) FROM {old} WHERE {chosen}").fetchall()[0][0])
 
 
 def files_with(

@@ -35,7 +35,7 @@ from zantara_pipeline.tracking.commits import move_in, recover, stage
 from zantara_pipeline.tracking.direct import remember_keys
 from zantara_pipeline.tracking.fixes import Fixes
 from zantara_pipeline.tracking.reader import BATCH_SCHEMA
-from zantara_pipeline.tracking.removal import files_with, read_quarantine, take_out, write_rest
+from zantara_pipeline.tracking.removal import count_chosen, files_with, read_quarantine, take_out, write_rest
 from zantara_pipeline.tracking.restricted import part_by_receipt
 from zantara_pipeline.tracking.sql_checks import quote
 from zantara_pipeline.tracking.stored_lines import chosen_rows, parts, read_rows
@@ -123,8 +123,10 @@ def diff(
         return work.changes()
 
 
-def discard(home: Home, ledger: Ledger, fingerprint: str, reason: str) -> int:
+def discard(home: Home, ledger: Ledger, fingerprint: str, reason: str, *, dry_run: bool = False) -> int:
     """Give up the lines of one kind of failure: they are removed, their counts and the reason stay. Returns the lines.
+
+    dry_run : only count them.
 
     Raises
     ------
@@ -146,7 +148,11 @@ def discard(home: Home, ledger: Ledger, fingerprint: str, reason: str) -> int:
             raise InputError(
                 f"nothing in quarantine has the fingerprint '{fingerprint}'", None, "see `zantara quarantine list`"
             )
-        return take_out(con, home, ledger, files, chosen, "discard", record)
+        return (
+            count_chosen(con, home, files, chosen)
+            if dry_run
+            else take_out(con, home, ledger, files, chosen, "discard", record)
+        )
     finally:
         con.close()
 

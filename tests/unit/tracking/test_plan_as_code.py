@@ -241,6 +241,7 @@ TRACK = {"type": "TRACK", "key": "A"}
             "has a 'required' that is no list",
         ),
         ([{"event": "Gift Sent"}, {"event": "gift_sent"}], "two of its events would be named 'gift_sent' here"),
+        ({"event": None, "properties": {}}, "an entry's 'event' is null, which is no name"),
     ],
 )
 def test_a_plan_of_another_shape_is_refused_in_one_line(tmp_path: Path, document: Any, said: str) -> None:
@@ -249,6 +250,27 @@ def test_a_plan_of_another_shape_is_refused_in_one_line(tmp_path: Path, document
     with pytest.raises(InputError) as error:
         read_foreign_plan(file)
     assert said in str(error.value) and str(error.value).startswith(f"{file}: ") and "\n" not in str(error.value)
+
+
+def test_an_entry_carries_every_key_of_our_own_plan(tmp_path: Path) -> None:
+    """All but the version: an import is the first one here."""
+    file = tmp_path / "plan.json"
+    entry = {key: value for key, value in COMPLETE.items() if key != "version"}
+    file.write_bytes(b"\xef\xbb\xbf" + json.dumps(entry).encode())
+    [imported] = read_foreign_plan(file)
+    assert imported.entry == COMPLETE and imported.notes == []
+
+
+def test_what_a_property_may_not_have_here_leaves_the_others_alone(tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    properties = {"size": {"type": "integer", "enum": [1, 2], "required": True}, "event_id": "string"}
+    file.write_text(json.dumps({"event": "gift_sent", "properties": properties}))
+    [imported] = read_foreign_plan(file)
+    assert imported.entry["properties"] == {"size": {"type": "integer", "required": True}}
+    assert ["'enum' is left out" in note or "the envelope has that name" in note for note in imported.notes] == [
+        True
+    ] * 2
+    write_events([imported], tmp_path / "out")
 
 
 def test_a_plan_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:

@@ -255,6 +255,10 @@ def test_discarded_lines_are_gone_and_why_is_recorded(tmp_path: Path, broken: Ru
     [wanted] = [kind for kind in kinds(shop.home) if kind.event == "purchase"]
     others = [row for row in shop.quarantined() if row["fingerprint"] != wanted.fingerprint]
     counts = state(shop)["files"]
+    before = sorted((path, path.read_bytes()) for path in shop.home.lake.rglob("*.parquet"))
+    assert replay.discard(shop.home, shop.ledger, wanted.fingerprint, "is it?", dry_run=True) == wanted.rows
+    assert sorted((path, path.read_bytes()) for path in shop.home.lake.rglob("*.parquet")) == before
+    assert shop.query("SELECT count(*) FROM discards") == [(0,)]
     assert replay.discard(shop.home, shop.ledger, wanted.fingerprint, "test traffic") == wanted.rows
     assert shop.quarantined() == others and state(shop)["files"] == counts
     assert shop.query("SELECT fingerprint, rows, reason FROM discards") == [
