@@ -90,6 +90,10 @@ def structural_reasons(shape: Shape, plan: TrackingPlan) -> list[Reason]:
     reasons = _envelope_reasons(kinds)
     if kinds["$.event"] == "string" and event is None:
         reasons.append(Reason("unknown_event", "$.event", "enum", "an event of the tracking plan", "string"))
+    if event is not None and event.lifecycle.status == "retired":
+        successor = event.lifecycle.replaced_by
+        expected = f"{successor}, which replaced it" if successor else "an event that is not retired"
+        reasons.append(Reason("retired_event", "$.event", "deprecated", expected, "string"))
     present = sum(kinds[f"$.{name}"] is not None for name in ENVELOPE)
     if shape.keys > present:
         reasons.append(Reason("unknown_key", "$", "additionalProperties", "declared keys only", "object"))

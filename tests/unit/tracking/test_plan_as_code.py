@@ -465,3 +465,26 @@ def test_a_property_that_the_last_days_files_do_not_have_yet_is_null_there(tmp_p
     for plan, rejected in ((old, 0), (new, 3)):
         [found] = rejected_on_last_day(shop.home, old, plan, threads=1)
         assert (found.rows, found.rejected) == (3, rejected)
+
+
+def test_lines_of_a_retired_event_fail_as_the_diff_says_and_pass_again_when_it_comes_back(tmp_path: Path) -> None:
+    entry = yaml.safe_load((PACKAGED / "tracking_plan" / "add_to_cart.yaml").read_text())
+    plans = {}
+    for status in ("active", "deprecated", "retired"):
+        entry["lifecycle"] = {"status": status, "replaced_by": "purchase"} if status != "active" else {}
+        place = tmp_path / status / "tracking_plan"
+        place.mkdir(parents=True)
+        (place / "add_to_cart.yaml").write_text(yaml.safe_dump(entry))
+        (place / "purchase.yaml").write_bytes((PACKAGED / "tracking_plan" / "purchase.yaml").read_bytes())
+        plans[status] = load_plan_folder(place.parent)
+    shop = Shop(tmp_path / "home", Rules(plans["active"], 24, 30))
+    lines = [event("add_to_cart", {"product_id": page}, event_id=page) for page in ("plain", 'with an "escape"')]
+    shop.land("a.jsonl", lines)
+    shop.ingest()
+    [found] = rejected_on_last_day(shop.home, plans["active"], plans["retired"], threads=1)
+    file = tmp_path / "again.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    again = {status: validate_file(file, Rules(plan, 24, 30), threads=1) for status, plan in plans.items()}
+    assert [again[status].counts.quarantined for status in plans] == [0, 0, found.rejected] and found.rejected == 2
+    reasons = [reason for line in again["retired"].failing_lines for reason in line["reasons"]]
+    assert {(r["code"], r["expected"]) for r in reasons} == {("retired_event", "purchase, which replaced it")}
