@@ -54,7 +54,7 @@ MANY_LINES = 20
 LARGE_COMMIT = 128 * 2**20
 # So much waits at most, packed (of eight million lines it is 16 MB); what comes after is judged in its batch.
 MOST_WAITING = 48 * 2**20
-# What waited is judged in batches of so much: a tenth of it in memory would not be told from none, and every worker gets some.
+# What waited is judged in batches of so much, a quarter of a usual one: it is little, and every worker shall get some of it.
 WAITED_BYTES = 8 * 2**20
 
 

@@ -132,9 +132,7 @@ def detail(home: Home, fingerprint: str) -> Detail:
     ------
     InputError : see `fingerprints_of`.
     """
-    [fingerprint] = fingerprints_of(home, [fingerprint])
-    with _lines(home) as con:
-        assert con is not None  # the fingerprint was found there
+    with _lines_of(home, fingerprint) as (con, fingerprint):
         found = con.execute(f"SELECT * FROM ({_KINDS_SQL}) WHERE fingerprint = ?", [fingerprint]).fetchall()
         names = ("code", "path", "keyword", "expected", "actual_type", "rows")
         reasons = [dict(zip(names, row, strict=True)) for row in con.execute(_REASONS_SQL, [fingerprint]).fetchall()]
@@ -150,14 +148,21 @@ def payloads(home: Home, fingerprint: str, most: int) -> Iterator[str]:
     ------
     InputError : see `fingerprints_of`.
     """
-    [fingerprint] = fingerprints_of(home, [fingerprint])
-    with _lines(home) as con:
-        assert con is not None  # the fingerprint was found there
+    with _lines_of(home, fingerprint) as (con, fingerprint):
         places = con.execute(_PAYLOADS_SQL, [fingerprint, most]).fetchall()
     # A file at a time, or it would be read again for each line.
     for filename, rows in groupby(sorted(places), key=lambda place: place[0]):
         for lines in read_rows(Path(filename), np.sort([row for _, row in rows]), [PAYLOAD]):
             yield from (line.as_py() for line in lines[PAYLOAD])
+
+
+@contextmanager
+def _lines_of(home: Home, fingerprint: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
+    """A connection with the view `lines`, and the whole of a fingerprint that is given by its first letters."""
+    [whole] = fingerprints_of(home, [fingerprint])
+    with _lines(home) as con:
+        assert con is not None  # the fingerprint was found there
+        yield con, whole
 
 
 @contextmanager

@@ -12,7 +12,6 @@ lists them), how lines are taken out (removal.py).
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
@@ -28,9 +27,9 @@ from zantara_pipeline.storage.ledger import Ledger
 from zantara_pipeline.tracking.commits import recover
 from zantara_pipeline.tracking.removal import files_with, naming_damaged_files, take_out
 from zantara_pipeline.tracking.stored_lines import PAYLOAD, parts, read_rows
+from zantara_pipeline.tracking.unclear_users import TEXT_OR_NUMBER
 
 MEMORY = "300MB"
-_TOKEN = re.compile(r'"((?:[^"\\]++|\\.)*+)"|(-?[0-9][0-9.eE+-]*)', re.DOTALL)
 
 
 def erase_quarantined(home: Home, ledger: Ledger, ids: Collection[str], keyring: Keyring | None = None) -> int:
@@ -58,7 +57,7 @@ def erase_quarantined(home: Home, ledger: Ledger, ids: Collection[str], keyring:
 
 def names_one_of(payload: str, ids: Collection[str]) -> bool:
     """Whether a line of JSON holds one of these ids as a whole text, key or number."""
-    for token in _TOKEN.finditer(payload):
+    for token in TEXT_OR_NUMBER.finditer(payload):
         text, number = token.groups()
         if number is not None:
             found = number.removesuffix(".0")  # 17.0 is what a data frame makes of the id 17 where others are missing

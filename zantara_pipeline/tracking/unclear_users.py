@@ -17,7 +17,8 @@ from typing import Any
 from zantara_pipeline.privacy.consent import MOST_ID_LENGTH
 
 _MOST_DIGITS = 40  # 1e999999 is a number too, and its digits would fill the memory
-_TOKEN = re.compile(r'"((?:[^"\\]++|\\.)*+)"|(-?[0-9][0-9.eE+-]*)', re.DOTALL)
+TEXT_OR_NUMBER = re.compile(r'"((?:[^"\\]++|\\.)*+)"|(-?[0-9][0-9.eE+-]*)', re.DOTALL)
+"""Texts (with their escapes) and numbers of a line that is no JSON, or too deep to be read as such."""
 
 
 class _Number(str):
@@ -35,7 +36,7 @@ def users_named(line: str) -> set[str]:
     """
     values = _user_ids(line)
     if values is None:
-        tokens = _TOKEN.findall(line)
+        tokens = TEXT_OR_NUMBER.findall(line)
         return {text for text, _ in tokens if text} | {n for _, number in tokens if number for n in _spellings(number)}
     return _named(values, ids_only=False)
 

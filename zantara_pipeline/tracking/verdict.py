@@ -85,9 +85,9 @@ class Judge:
     def __init__(self, con: duckdb.DuckDBPyConnection, rules: Rules, tombstones: Tombstones | None = None) -> None:
         self.con, self.rules, self.tombstones = con, rules, tombstones
         con.execute(_STAGES_SQL)
-        self._put_users("users_by_id", [])
+        for name in ("unclear_users", "users_by_id"):
+            self._put_users(name, [])
         con.execute(f"CREATE TEMP TABLE bad_shapes (shape_key UBIGINT, reasons {REASON_TYPE})")
-        con.execute("CREATE TEMP TABLE unclear_users (row_id BIGINT, user_id VARCHAR)")
         self.forget_users()
         self._unclear, self._no_others = False, False
         self._plain, self._large = PlainLines(rules.plan), LargeLines(rules.plan)
@@ -146,7 +146,8 @@ class Judge:
             self.con.execute("UPDATE parsed SET stage = 'unparsable' WHERE row_id IN (SELECT unnest(?))", [wrong])
 
     def _name_unclear_users(self) -> None:
-        """Temp table `unclear_users`: whom a line may be about whose user_id is not one text (few lines, or a broken feed)."""
+        """Temp tables `unclear_users`: whom a line may be about whose user_id is not one text (few lines, or a broken feed), and
+        `users_by_id`: whom of them it names by an id."""
         if self.all_plain and not self._unclear:
             return
         query = (
