@@ -188,7 +188,7 @@ def health(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON."
     home, plan = Home(settings.home).create(), load_plan(settings.contract_dirs)
     ledger = Ledger(home.state / "ledger.db")
     as_of = settings.as_of or latest_received_at(ledger)
-    moment = moment_of(ledger, as_of) if as_of else None
+    moment = moment_of(home, ledger, as_of) if as_of else None
     if moment is None:
         print("[]" if as_json else "nothing was ever accepted here; run `zantara run` first")
         return

@@ -38,7 +38,7 @@ def pandera_agrees(pipeline: dg.ResourceParam[Pipeline]) -> dg.AssetCheckResult:
 def rejects_as_promised(
     context: dg.AssetCheckExecutionContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> dg.AssetCheckResult:
-    moment = moment_of(pipeline.ledger, pipeline.as_of(context))
+    moment = moment_of(pipeline.home, pipeline.ledger, pipeline.as_of(context))
     found = streams(pipeline.home, pipeline.plan, moment.day) if moment else []
     return dg.AssetCheckResult(
         passed=not any(stream.rejects_too_many for stream in found),

@@ -22,7 +22,7 @@ import duckdb
 
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
-from zantara_pipeline.tracking.clock import is_live, latest_received_at
+from zantara_pipeline.tracking.clock import LIVE_WITHIN, is_live, latest_received_at
 from zantara_pipeline.tracking.plan import EventPlan, TrackingPlan
 from zantara_pipeline.tracking.sql_checks import quote
 
@@ -51,7 +51,7 @@ class Moment:
 
     as_of : the clock of the run.
     day : the last whole received day.
-    first_day : the first received day of the home; it may have begun at noon.
+    first_day : the first received day of the feed as it is fed now; it may have begun at noon.
     live : is this home fed as events happen (clock.py)?
     """
 
@@ -61,14 +61,30 @@ class Moment:
     live: bool
 
 
-def moment_of(ledger: Ledger, as_of: datetime) -> Moment | None:
+def moment_of(home: Home, ledger: Ledger, as_of: datetime) -> Moment | None:
     """The moment at which a run looks at its home; None where nothing was ever accepted."""
     as_of, latest = as_of.astimezone(UTC), latest_received_at(ledger)
-    with ledger.read() as db:
-        [[first]] = db.execute("SELECT min(first_received_date) FROM ingested_files").fetchall()
-    if latest is None or first is None:
+    if latest is None:
         return None
-    return Moment(as_of, min(as_of, latest).date() - timedelta(days=1), date.fromisoformat(first), is_live(ledger))
+    now = min(as_of, latest).date()
+    return Moment(as_of, now - timedelta(days=1), _first_day(home, now), is_live(ledger))
+
+
+def _first_day(home: Home, now: date) -> date:
+    """Where the feed began, walking back from now: beyond days without anything it is another feed than today's.
+
+    A collector that was silent for longer than LIVE_WITHIN begins anew; and one line with a clock of 1960, which a file may
+    bring at any time, makes no home old.
+    """
+    parts = (folder for part in (home.accepted, home.exempt) for folder in part.glob("event=*/received_date=*"))
+    first = now
+    for day in sorted({date.fromisoformat(folder.name.partition("=")[2]) for folder in parts}, reverse=True):
+        if day > first:
+            continue
+        if first - day > LIVE_WITHIN:
+            break
+        first = day
+    return first
 
 
 @dataclass(frozen=True)

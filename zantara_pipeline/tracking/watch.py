@@ -41,7 +41,7 @@ MOST_REASONS = 3
 
 def findings(home: Home, ledger: Ledger, plan: TrackingPlan, as_of: datetime) -> list[Finding]:
     """Everything about streams and quarantine that a person should know at this moment."""
-    moment = moment_of(ledger, as_of)
+    moment = moment_of(home, ledger, as_of)
     broken = [] if moment is None else broken_promises(home, plan, moment)
     return [*_failures(failure_kinds(home, ledger)), *_promises(broken)]
 

@@ -126,16 +126,30 @@ def test_an_event_of_which_nobody_promised_that_it_comes_may_stay_away(tmp_path:
 
 def test_a_day_is_whole_when_something_of_a_later_day_came(tmp_path: Path) -> None:
     found = shop(tmp_path, views(LAST, 1))
-    moment = moment_of(found.ledger, AS_OF)
+    moment = moment_of(found.home, found.ledger, AS_OF)
     assert moment is not None and (moment.day, moment.first_day) == (LAST - timedelta(days=1), LAST)
     found.land("later.jsonl", views(LAST + timedelta(days=1), 1))
     found.ingest()
-    moment = moment_of(found.ledger, AS_OF)
+    moment = moment_of(found.home, found.ledger, AS_OF)
     assert moment is not None and moment.day == LAST
 
 
 def test_a_home_without_events_is_not_looked_at(tmp_path: Path) -> None:
-    assert moment_of(Shop(tmp_path, RULES).ledger, AS_OF) is None
+    empty = Shop(tmp_path, RULES)
+    assert moment_of(empty.home, empty.ledger, AS_OF) is None
+
+
+@pytest.mark.parametrize(
+    ("days_ago", "begun"),
+    [((0, 1), 1), ((0, 7, 14), 14), ((0, 8), 0), ((0, 3, 24_000), 3), ((0, 2, 40, 41), 2)],
+    ids=["two days", "a file a week", "silent for longer", "one line from 1960", "a feed of last month"],
+)
+def test_a_feed_is_as_old_as_it_came_without_a_gap_of_more_than_a_week(
+    tmp_path: Path, days_ago: tuple[int, ...], begun: int
+) -> None:
+    found = shop(tmp_path, *(views(LAST - timedelta(days=ago), 1) for ago in days_ago))
+    moment = moment_of(found.home, found.ledger, AS_OF)
+    assert moment is not None and moment.first_day == LAST - timedelta(days=begun)
 
 
 ONCE = "rating"  # of the packaged plan, without a promise that it comes
