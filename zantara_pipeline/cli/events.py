@@ -78,9 +78,9 @@ def adapt(
         print(json.dumps({"file": str(file), "out": str(target), **dataclasses.asdict(report)}, indent=2))
         return
     unreadable = f", {report.unreadable:,} unreadable and passed through as they came" if report.unreadable else ""
-    print(
-        f"{file} ({report.format}): {report.records:,} records, {report.adapted:,} adapted{unreadable}; wrote {target}"
-    )
+    strange = f", {report.strange:,} of them not like its records by their keys" if report.strange else ""
+    adapted = f"{report.records:,} records, {report.adapted:,} adapted{strange}{unreadable}"
+    print(f"{file} ({report.format}): {adapted}; wrote {target}")
     _show_unmapped(report.unmapped)
 
 
@@ -113,6 +113,8 @@ def _show(verdict: dict[str, Any], file: Path) -> None:
             f"{r['code']} {r['path']} (expected {r['expected']}, is {r['actual_type']})" for r in line["reasons"]
         )
         console.print(f"  line {line['line']}: {said}", highlight=False, soft_wrap=True, markup=False)
+    for notice in verdict["notices"]:
+        print(notice)
     if verdict["format"] != "envelope":
         print(f"adapted from {verdict['format']}")
     _show_unmapped(verdict["unmapped"])

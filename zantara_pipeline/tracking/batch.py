@@ -24,6 +24,7 @@ from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
 from zantara_pipeline.tracking.consent_words import Heard, heard_in_batch
 from zantara_pipeline.tracking.direct import has_direct, refuse_missing_keys, refuse_other_keys
+from zantara_pipeline.tracking.foreign_lines import Foreign, foreign_lines
 from zantara_pipeline.tracking.lake_files import LakeFiles
 from zantara_pipeline.tracking.line_values import values_of
 from zantara_pipeline.tracking.payloads import Payloads
@@ -91,6 +92,7 @@ class Outcome:
     quarantined_dates: set[date]
     reasons: Counter[tuple[int, str, str, str]]
     heard: Heard
+    foreign: list[Foreign]
     few: pa.Table | None = None
     exempt: pa.Table | None = None
 
@@ -141,6 +143,7 @@ class BatchWorker:
             quarantined_dates=dates["quarantined"],
             reasons=Counter(),
             heard=heard_in_batch(self.con, self.rules),
+            foreign=[] if self.judge.all_plain else foreign_lines(self.con),
             few=self.judge.left,
             exempt=exempt,
         )

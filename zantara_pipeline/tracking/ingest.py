@@ -29,6 +29,8 @@ from zantara_pipeline.tracking.adapters import Adaptation, Intake, NotEvents, to
 from zantara_pipeline.tracking.batch import NOTHING_WAITS, BatchWorker, FileCounts, Outcome, Waits
 from zantara_pipeline.tracking.commits import move_in, recover, stage
 from zantara_pipeline.tracking.direct import remember_keys
+from zantara_pipeline.tracking.foreign_lines import Foreign
+from zantara_pipeline.tracking.foreign_lines import words as foreign_words
 from zantara_pipeline.tracking.observed import ObservedConsent
 from zantara_pipeline.tracking.packed_tables import packed, unpacked
 from zantara_pipeline.tracking.reader import (
@@ -201,8 +203,10 @@ def _ingest_group(
         commit.finish(explained)
     result.touched_dates |= commit.dates
     result.quarantined_dates |= commit.quarantined_dates
-    for file, counts in zip(readable, commit.counts, strict=True):
+    for number, (file, counts) in enumerate(zip(readable, commit.counts, strict=True)):
         result.files[file.name] = counts
+        found = foreign_words(line for line in commit.foreign if line.file_no == number)
+        result.notices += [f"{file.name}: {said}" for said in found]
 
 
 def _adapted(
@@ -319,6 +323,7 @@ class _Commit:
         self.dates: set[date] = set()
         self.quarantined_dates: set[date] = set()
         self.reasons: Counter[tuple[int, str, str, str]] = Counter()
+        self.foreign = list[Foreign]()
         self.batches = 0
         self.few, self.exempt = list[pa.Buffer](), list[pa.Buffer]()
         self.observed = ObservedConsent(self.home, self.ledger, self.rules)
@@ -342,6 +347,7 @@ class _Commit:
             self.counts[number].add(counts)
             known = [day for day in (self.first_dates[number], first) if day is not None]
             self.first_dates[number] = min(known, default=None)
+        self.foreign += outcome.foreign
         self.dates |= outcome.dates
         self.quarantined_dates |= outcome.quarantined_dates
         self.reasons.update(outcome.reasons)

@@ -16,6 +16,8 @@ from zantara_pipeline.storage.engine import open_engine
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.tracking.adapters import Intake
 from zantara_pipeline.tracking.batch import FileCounts, batch_counts
+from zantara_pipeline.tracking.foreign_lines import Foreign, foreign_lines
+from zantara_pipeline.tracking.foreign_lines import words as foreign_words
 from zantara_pipeline.tracking.ingest import BATCH_BYTES
 from zantara_pipeline.tracking.reader import identify, line_tables
 from zantara_pipeline.tracking.reasons import Failures
@@ -32,6 +34,7 @@ class FileVerdict:
     failing_lines: list[dict[str, Any]] = field(default_factory=list)
     format: str = "envelope"
     unmapped: dict[str, int] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         c = self.counts
@@ -42,6 +45,7 @@ class FileVerdict:
             "suppressed": c.suppressed, "unparsable": c.unparsable, "late": c.late, "exempt": c.exempt,
             "consent_unreadable": c.consent_unreadable, "reasons": reasons,
             "failing_lines": self.failing_lines, "format": self.format, "unmapped": self.unmapped,
+            "notices": self.notices,
         }  # fmt: skip
 
 
@@ -56,7 +60,7 @@ def validate_file(
     """
     if not path.is_file():
         raise InputError("it is a folder" if path.is_dir() else "no such file", path, "name a .jsonl or .jsonl.gz file")
-    file, verdict = identify(path, path.name), FileVerdict(str(path))
+    file, verdict, foreign = identify(path, path.name), FileVerdict(str(path)), list[Foreign]()
     adaptation = intake.look(path) if intake else None
     if adaptation:
         file = replace(file, adapt=adaptation.open)
@@ -70,10 +74,12 @@ def validate_file(
                 judge.judge()
                 failures.hold()
                 failures.explain()
+                foreign += foreign_lines(con)
                 _add(con, verdict, examples)
                 judge.forget_lines()
         finally:
             con.close()
+    verdict.notices += foreign_words(foreign)
     if adaptation:
         verdict.format, verdict.unmapped = adaptation.format, adaptation.report.unmapped
     return verdict

@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 import pytest
 from adapter_files import CONTRACT, FILES, FIXTURES, adapt_bytes, declared, intake
-from event_lines import PLAN, RULES, Shop, event, text
+from event_lines import PLAN, RULES, Shop, event, text, viewed
 
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.settings import EventFormat
@@ -201,6 +201,50 @@ def test_lines_of_two_formats_are_refused(tmp_path: Path) -> None:
     assert said.endswith(
         "its first lines look like the envelope and like Segment or RudderStack JSON; split it into files of one format"
     )
+
+
+SHAPES = {
+    "batch": b'{"batch":[{"type":"track","messageId":"m","event":"Order Refunded"}],"sentAt":"2026-03-01T10:00:00Z"}\n',
+    "warehouse": b'{"id":"m","event":"order_refunded","original_timestamp":"2026-03-01T10:00:00Z","context_ip":"10.0.0.1",'
+    b'"timestamp":"2026-03-01T10:00:00Z","user_id":"u"}\n',
+}
+
+
+@pytest.mark.parametrize(
+    ("shape", "todo"),
+    [("batch", "write one message a line (jq -c '.batch[]')"), ("warehouse", "name the columns in adapters.yaml")],
+)
+def test_what_segment_writes_elsewhere_is_named(tmp_path: Path, shape: str, todo: str) -> None:
+    shop = Shop(tmp_path)
+    shop.land("other.json", SHAPES[shape])
+    result = take(shop)
+    assert result.refused["other.json"].endswith(todo) and not result.files
+
+
+@pytest.mark.parametrize("name", sorted(name for name, format in FILES.items() if format != "csv"))
+def test_lines_of_another_tool_far_into_a_file_are_named(tmp_path: Path, name: str) -> None:
+    shop, own, other = (
+        Shop(tmp_path),
+        [viewed() | {"event_id": f"e{n}"} for n in range(30)],
+        (FIXTURES / name).read_bytes(),
+    )
+    shop.land("mixed.jsonl", text(own) + other)
+    shop.land("own.jsonl", text([*own, {"event": "x"}, 5]))
+    result = take(shop)
+    assert result.files["mixed.jsonl"].accepted == 30
+    said = f"mixed.jsonl: some of its lines look like {NAMES[FILES[name]]}, line 31 among them, and are not adapted; "
+    assert [notice for notice in result.notices if "look like" in notice] == [
+        said + "split it into files of one format"
+    ]
+    verdict = validate_file(shop.landing / "mixed.jsonl", RULES, threads=1, intake=intake())
+    assert [f"mixed.jsonl: {notice}" for notice in verdict.notices] == [said + "split it into files of one format"]
+
+
+def test_lines_of_ours_far_into_a_file_of_another_tool_are_counted(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    shop.land("mixed.jsonl", (FIXTURES / "segment.jsonl").read_bytes() * 21 + text([event(), event()]))
+    [notice] = [notice for notice in take(shop).notices if notice.startswith("mixed.jsonl")]
+    assert ", 2 of them not like its records by their keys" in notice
 
 
 @pytest.mark.parametrize(

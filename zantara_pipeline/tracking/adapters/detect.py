@@ -12,7 +12,7 @@ import codecs
 import gzip
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,9 +57,10 @@ class Intake:
         InputError : its first lines are of another format than given, or of several; NotEvents for other tables.
         """
         lines = _first_lines(path)
-        found = Counter(kind for line in lines if (kind := self._kind(line)) is not None)
+        found = Counter(kind for line in lines if (kind := format_of(line)) is not None)
         if "csv" not in found and lines and self._csv_problem(lines[0]) is None:
             found = Counter(csv=1)
+        _refuse_other_shapes(path, lines)
         format = self._chosen(path, lines, found)
         return None if format == "envelope" else Adaptation(format, self.contract, self.plan)
 
@@ -68,7 +69,7 @@ class Intake:
         lines = _first_lines(path)
         if not lines:
             return InputError("it is empty, or damaged from its start", path, "name a file of events")
-        if any(self._kind(line) == "envelope" for line in lines):
+        if any(format_of(line) == "envelope" for line in lines):
             what = "nothing to adapt: these are lines of the envelope already"
             return InputError(what, path, "validate and run take it as it is")
         what = f"no format of events is known by its first lines (known: {', '.join(NAMES)})"
@@ -118,19 +119,31 @@ class Intake:
             return "not a line of a CSV"
         return csv_rows.header_problem(header, self.contract.csv, self.plan.privacy)
 
-    def _kind(self, line: bytes) -> str | None:
-        """The format of one line, if it is any of those that say so in each line."""
-        try:
-            text = line.decode("utf-8")
-            if snowplow.from_tsv(text) is not None:
-                return "snowplow"
-            return _kind_of(read_object(text)[0])
-        except (ValueError, ArithmeticError, RecursionError):
-            return None
-
 
 _ARRAY = "it is one JSON array; write one event a line (jq -c '.[]')"
 _MAP_COLUMNS = "name the columns in adapters.yaml (csv.columns), or correct the file"
+
+
+_OTHER_SHAPES: tuple[tuple[Callable[[dict[str, Any]], bool], str, str], ...] = (
+    (
+        segment.is_batch,
+        "its first lines are requests to the batch API of Segment or RudderStack, several messages each",
+        "write one message a line (jq -c '.batch[]')",
+    ),
+    (
+        segment.is_warehouse_row,
+        "its first lines are rows of the warehouse tables of Segment or RudderStack, which name their columns otherwise",
+        "export the messages as the tracking API has them, or write the rows as CSV and name the columns in adapters.yaml",
+    ),
+)
+
+
+def _refuse_other_shapes(path: Path, lines: Sequence[bytes]) -> None:
+    """What Segment and RudderStack write elsewhere than in a file of messages: every line of it would be suppressed."""
+    records = [record for line in lines if (record := _object_of(line)) is not None]
+    for is_shape, what, todo in _OTHER_SHAPES:
+        if any(map(is_shape, records)):
+            raise InputError(what, path, todo)
 
 
 def _advice(lines: Sequence[bytes], otherwise: str) -> str:
@@ -148,6 +161,24 @@ def load_intake(given: EventFormat, dirs: Sequence[Path], plan: TrackingPlan) ->
     InputError : as `load_adapters`.
     """
     return Intake(given, load_adapters(dirs, plan.privacy), plan)
+
+
+def format_of(line: bytes) -> str | None:
+    """The format of one line, if it is any of those that say so in each line."""
+    try:
+        if snowplow.from_tsv(line.decode("utf-8")) is not None:
+            return "snowplow"
+    except ValueError:
+        return None
+    record = _object_of(line)
+    return None if record is None else _kind_of(record)
+
+
+def _object_of(line: bytes) -> dict[str, Any] | None:
+    try:
+        return read_object(line.decode("utf-8"))[0]
+    except (ValueError, ArithmeticError, RecursionError):
+        return None
 
 
 def _kind_of(record: dict[str, Any]) -> str | None:

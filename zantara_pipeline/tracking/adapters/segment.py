@@ -30,6 +30,17 @@ def is_record(record: dict[str, Any]) -> bool:
     return record.get("type") in TYPES and any(key in record for key in _OWN_FIELDS)
 
 
+def is_batch(record: dict[str, Any]) -> bool:
+    """Whether an object is a request to their batch API."""
+    batch = record.get("batch")
+    return isinstance(batch, list) and any(isinstance(one, dict) and is_record(one) for one in batch)
+
+
+def is_warehouse_row(record: dict[str, Any]) -> bool:
+    """Whether an object is a row as they load it into a warehouse: context flattened, names in snake_case."""
+    return "original_timestamp" in record and any(key.startswith("context_") for key in record)
+
+
 def adapt(record: dict[str, Any], draft: Draft) -> dict[str, Any]:
     """One message as an envelope."""
     context = _object(record, "context")

@@ -32,8 +32,13 @@ _SHORT = 40
 # Numbers keep their digits on the way (price 19.90 stays 19.90); a float would not keep 18 of them.
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
+IsRecord = Callable[[dict[str, Any]], bool]
 Adapt = Callable[[dict[str, Any], Draft], dict[str, Any]]
-JSON_FORMATS: dict[str, Adapt] = {"segment": segment.adapt, "snowplow": snowplow.adapt, "ga4": ga4.adapt}
+JSON_FORMATS: dict[str, tuple[IsRecord, Adapt]] = {
+    "segment": (segment.is_record, segment.adapt),
+    "snowplow": (snowplow.is_record, snowplow.adapt),
+    "ga4": (ga4.is_record, ga4.adapt),
+}
 
 
 class Source(Protocol):
@@ -44,12 +49,16 @@ class Source(Protocol):
 
 @dataclass
 class Report:
-    """What became of the records of one file, and the fields that have no place in the envelope with their counts."""
+    """What became of the records of one file, and the fields that have no place in the envelope with their counts.
+
+    strange : of the adapted, objects of JSON that do not look like the format's: another tool's, or our own lines.
+    """
 
     format: str
     records: int = 0
     adapted: int = 0
     unreadable: int = 0
+    strange: int = 0
     unmapped: dict[str, int] = field(default_factory=dict)
 
     def words(self, most: int = 12) -> str:
@@ -57,6 +66,8 @@ class Report:
         told = f"{self.records:,} records from {self.format}"
         if self.unreadable:
             told += f", {self.unreadable:,} of them unreadable"
+        if self.strange:
+            told += f", {self.strange:,} of them not like its records by their keys (a file of one format each, please)"
         if not self.unmapped:
             return told
         named = ", ".join(f"{name} {count:,}" for name, count in list(self.unmapped.items())[:most])
@@ -69,10 +80,9 @@ def total_report(reports: Sequence[Report]) -> Report:
     counts = Counter[str]()
     for report in reports:
         counts.update(report.unmapped)
-    records, adapted, unreadable = (
-        sum(getattr(r, name) for r in reports) for name in ("records", "adapted", "unreadable")
-    )
-    return Report(reports[0].format, records, adapted, unreadable, _by_frequency(counts))
+    names = ("records", "adapted", "unreadable", "strange")
+    totals = {name: sum(getattr(report, name) for report in reports) for name in names}
+    return Report(reports[0].format, **totals, unmapped=_by_frequency(counts))
 
 
 def _by_frequency(counts: Mapping[str, int]) -> dict[str, int]:
@@ -118,13 +128,14 @@ class Adaptation:
         ------
         Unreadable and what `read_object` raises : no JSON object (for Snowplow: and no row of its TSV).
         """
-        text, adapt = line.decode("utf-8"), JSON_FORMATS[self.format]
+        text, (is_record, adapt) = line.decode("utf-8"), JSON_FORMATS[self.format]
         if self.format == "snowplow" and not text.lstrip(" ").startswith("{"):
             row = snowplow.from_tsv(text)
             if row is None:
                 raise Unreadable("neither JSON nor all columns")
             return adapt(row, self._draft)
         record, once = read_object(text)
+        self._report.strange += not is_record(record)
         found = adapt(record, self._draft)
         if not once:  # which of two holds cannot be known, and the first may have denied
             found["consent"] = self._draft.no_consent_known()
