@@ -157,14 +157,18 @@ def assert_agreement(plan: EventPlan, objects: Sequence[Mapping[str, Any]], rule
         n for n, found in enumerate(objects)
         if any(isinstance(found.get(name), float) for name, prop in plan.properties.items() if prop.type == "integer")
     }  # fmt: skip
-    _same(plan, objects, {n: names for n, names in expected.items() if n not in skipped}, published, "the published schema")
+    _same(
+        plan,
+        objects,
+        {n: names for n, names in expected.items() if n not in skipped},
+        published,
+        "the published schema",
+    )
     _same(plan, objects, expected, of_compiled(plan, objects, rules), "the compiled checks")
     _same(plan, objects, expected, of_pandera(plan, objects), "pandera")
 
 
-def _same(
-    plan: EventPlan, objects: Sequence[Mapping[str, Any]], expected: Failures, found: Failures, who: str
-) -> None:
+def _same(plan: EventPlan, objects: Sequence[Mapping[str, Any]], expected: Failures, found: Failures, who: str) -> None:
     if expected == found:
         return
     differing = [n for n in sorted(expected.keys() | found.keys()) if expected.get(n) != found.get(n)]
