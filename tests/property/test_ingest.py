@@ -8,24 +8,18 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import jsonschema_rs
-import polars as pl
 import pytest
-from event_lines import PLAN, RULES, Shop, event, text
+from event_lines import PLAN, Shop, event, text
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from pandera.errors import SchemaError, SchemaErrors
+from three_engines import assert_agreement, judged
 
 from zantara_pipeline.tracking import ingest as ingest_module
 from zantara_pipeline.tracking import reader, verdict
-from zantara_pipeline.tracking.codegen.json_schema import properties_schema
-from zantara_pipeline.tracking.pandera_schema import pandera_schema
 from zantara_pipeline.tracking.plan import EventPlan
-from zantara_pipeline.tracking.validate import FileVerdict, validate_file
 
 SLOW = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 STAGES = ("unparsable", "suppressed", "quarantined", "accepted")
@@ -101,13 +95,6 @@ def is_json_object(line: bytes) -> bool:
         return isinstance(json.loads(line.decode(), parse_constant=refuse), dict)
     except (ValueError, RecursionError):
         return False
-
-
-def judged(content: bytes) -> FileVerdict:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "a.jsonl"
-        path.write_bytes(content)
-        return validate_file(path, RULES, threads=1, examples=10**6)
 
 
 @settings(max_examples=40, **SLOW)
@@ -222,54 +209,6 @@ def test_what_people_said_last_does_not_depend_on_what_landed_first(
 
 
 # ---- three engines on the plan's values -----------------------------------------------------------------------------
-JSON_TYPES = {"string": "string", "number": "number", "integer": "integer", "boolean": "boolean", "money": "number"}
-# what the warehouse's types can hold: BIGINT, and DECIMAL(18,4) short of where it would round up
-LIMITS = {"integer": (-(2**63), 2**63 - 1), "money": (-99999999999999.9, 99999999999999.9)}
-
-
-def json_schema(plan: EventPlan) -> dict[str, Any]:
-    """The plan as JSON Schema, written from its definition alone. In draft 4, as in the plan, 2.0 is no integer."""
-    properties = {}
-    for name, prop in plan.properties.items():
-        nullable = not prop.required if prop.nullable is None else prop.nullable
-        rule: dict[str, Any] = {"type": [JSON_TYPES[prop.type], "null"] if nullable else JSON_TYPES[prop.type]}
-        low, high = LIMITS.get(prop.type, (None, None))
-        bounds = {"minimum": low if prop.min is None else prop.min, "maximum": high if prop.max is None else prop.max}
-        texts = {"pattern": prop.pattern, "maxLength": prop.max_length, "enum": prop.enum}
-        properties[name] = rule | {key: value for key, value in (bounds | texts).items() if value is not None}
-    return {
-        "$schema": "http://json-schema.org/draft-04/schema#",
-        "type": "object",
-        "properties": properties,
-        "additionalProperties": False,
-        **({"required": required} if (required := [n for n, p in plan.properties.items() if p.required]) else {}),
-    }
-
-
-PYTHON_TYPES = {"string": str, "number": (int, float), "integer": int, "boolean": bool, "money": (int, float)}
-
-
-def pandera_accepts(plan: EventPlan, found: dict[str, Any]) -> bool:
-    """pandera's verdict on one object whose JSON types are settled first, as its schema presupposes."""
-    schema = pandera_schema(plan)
-    for name, value in found.items():
-        prop = plan.properties.get(name)
-        if value is None or prop is None:
-            continue
-        if isinstance(value, bool) != (prop.type == "boolean") or not isinstance(value, PYTHON_TYPES[prop.type]):
-            return False
-    money = {name for name, prop in plan.properties.items() if prop.type == "money"}
-    row = dict.fromkeys(plan.properties) | found
-    row = {name: Decimal(repr(value)) if name in money and value is not None else value for name, value in row.items()}
-    types = {name: column.dtype.type for name, column in schema.columns.items()}
-    try:
-        columns = [pl.Series(n, [v], dtype=types[n]) if n in types else pl.Series(n, [str(v)]) for n, v in row.items()]
-        schema.validate(pl.DataFrame(columns), lazy=True)
-    except (SchemaError, SchemaErrors, OverflowError, TypeError, RuntimeError, pl.exceptions.PolarsError):
-        return False
-    return True
-
-
 STRINGS = ["", "EUR", "eur", "EURO", "EUR\n", "ÉUR", "x" * 500, "x" * 501, "é" * 500, "𝄞" * 501]
 NUMBERS = [0, 1, -1, 0.5, -0.0, 1.0, 600_000, 600_001, 600_000.5, -0.0001, 0.9999, 2**31, 2**62]
 HUGE = [2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 1e14, 1e300, -1e300, 10**25]
@@ -314,24 +253,6 @@ def one_by_one(plan: EventPlan) -> list[dict[str, Any]]:
         found.append({key: value for key, value in whole.items() if key != name})
         found += [whole | {name: value} for value in (*STRINGS, *NUMBERS, *HUGE, *OTHER)]
     return found
-
-
-def assert_agreement(plan: EventPlan, objects: list[dict[str, Any]]) -> None:
-    failing = judged(text([event(plan.event, found) for found in objects])).failing_lines
-    compiled = {
-        line["line"] - 1: {r["path"].removeprefix("$.properties.") for r in line["reasons"]} for line in failing
-    }
-    validator = jsonschema_rs.validator_for(json_schema(plan))
-    published = jsonschema_rs.validator_for(properties_schema(plan))
-    for number, found in enumerate(objects):
-        errors = list(validator.iter_errors(found))
-        if not any(isinstance(found.get(n), float) for n, p in plan.properties.items() if p.type == "integer"):
-            assert published.is_valid(found) == (not errors), (found, errors)
-        assert (number not in compiled) == (not errors), (found, compiled.get(number), errors)
-        assert (number not in compiled) == pandera_accepts(plan, found), (found, compiled.get(number))
-        wrong_values = {str(error.instance_path[0]) for error in errors if error.instance_path}
-        named = {path for path in compiled.get(number, set()) if path in found and path in plan.properties}
-        assert named == wrong_values
 
 
 @pytest.mark.parametrize("name", sorted(PLAN.events))

@@ -7,10 +7,11 @@ checks are compiled into one SQL projection (sql_checks.py), because pandera's o
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from zantara_pipeline.privacy.keyed_hash import TOKEN_PATTERN
-from zantara_pipeline.tracking.plan import EventPlan, Property
+from zantara_pipeline.tracking.plan import EventPlan, Kind, Property
 
 if TYPE_CHECKING:
     import pandera.polars as pa
@@ -24,10 +25,18 @@ def checks_of(prop: Property) -> list[Any]:
         (prop.enum, lambda v: pa.Check.isin(list(v))),
         (prop.pattern, lambda v: pa.Check.str_matches(v)),
         (prop.max_length, lambda v: pa.Check.str_length(max_value=v)),
-        (prop.min, lambda v: pa.Check.ge(v)),
-        (prop.max, lambda v: pa.Check.le(v)),
+        (prop.min, lambda v: pa.Check.ge(_bound(prop.type, v))),
+        (prop.max, lambda v: pa.Check.le(_bound(prop.type, v))),
     ]
     return [make(value) for value, make in rules if value is not None]
+
+
+def _bound(kind: Kind, value: int | float) -> int | float | Decimal:
+    """A bound as its column's type: polars compares whole numbers and decimals with a float as floats, and whole numbers
+    beyond 2^53, like amounts of 17 digits, then lie on it that do not."""
+    if kind == "money":
+        return Decimal(repr(value))
+    return int(value) if kind == "integer" and float(value).is_integer() else float(value)
 
 
 def pandera_schema(plan: EventPlan, *, stored: bool = False) -> pa.DataFrameSchema:
@@ -51,8 +60,11 @@ def pandera_schema(plan: EventPlan, *, stored: bool = False) -> pa.DataFrameSche
     def rules(prop: Property) -> list[Any]:
         return [pa.Check.str_matches(TOKEN_PATTERN)] if stored and prop.pii == "direct" else checks_of(prop)
 
+    # What may be absent is null in its column: that a null was sent where none may be is seen in the JSON (shapes.py).
     columns = {
-        name: pa.Column(types[prop.type], checks=rules(prop), nullable=prop.allows_null, required=True)
+        name: pa.Column(
+            types[prop.type], checks=rules(prop), nullable=prop.allows_null or not prop.required, required=True
+        )
         for name, prop in plan.properties.items()
     }
     return pa.DataFrameSchema(columns, strict=True, name=plan.event)

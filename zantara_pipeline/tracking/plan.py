@@ -6,7 +6,6 @@ Belongs here: the model of a plan and loading it with its overlay. Does not belo
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,6 +23,7 @@ from zantara_pipeline.contracts_io import (
     validate_contract,
 )
 from zantara_pipeline.errors import InputError
+from zantara_pipeline.tracking.patterns import pattern_problem
 
 Kind = Literal["string", "number", "integer", "boolean", "money"]
 SnakeCase = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
@@ -71,8 +71,8 @@ class Property(Contract):
     nullable: bool | None = None
     enum: tuple[str, ...] | None = Field(default=None, min_length=1)
     pattern: str | None = None
-    min: FiniteFloat | None = None
-    max: FiniteFloat | None = None
+    min: int | FiniteFloat | None = None  # whole numbers stay whole: beyond 2^53 a float would be another one
+    max: int | FiniteFloat | None = None
     max_length: int | None = Field(default=None, ge=1)
     pii: Literal["none", "pseudonym", "direct"] = "none"
     retention_days: int | None = Field(default=None, ge=1)
@@ -92,8 +92,8 @@ class Property(Contract):
             raise ValueError(f"'{number_rules[0]}' is for numbers, the type is {self.type}")
         if self.pii == "direct" and self.type != "string":
             raise ValueError(f"'pii: direct' is stored as a hash and is for strings, the type is {self.type}")
-        if self.pattern is not None:
-            _refuse_engine_specific(self.pattern)
+        if self.pattern is not None and (problem := pattern_problem(self.pattern)) is not None:
+            raise ValueError(problem)
         self._refuse_bounds_that_nothing_meets()
         return self
 
@@ -109,32 +109,6 @@ class Property(Contract):
 
 # DECIMAL(18, 4) and BIGINT; a bound beyond them is no number of their type, and the engine would stop.
 _MOST: dict[Kind, float] = {"money": 10**14 - 1, "integer": 2**63 - 1024}
-
-
-def _refuse_engine_specific(pattern: str) -> None:
-    """Only the subset of regular expressions on which Python, Rust (polars) and RE2 (DuckDB) agree."""
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"not a regular expression: {error}") from None
-    if re.search(r"\(\?[^:]|\\[1-9bBAZzpPQEkwWdDsS]", pattern) or not (
-        pattern.startswith("^") and pattern.endswith("$")
-    ):
-        raise ValueError(
-            "write the pattern anchored (^...$), with character classes, without look-around or back references"
-        )
-    if _has_open_alternative(pattern):
-        raise ValueError(f"of '{pattern}' each alternative is anchored at one end only; write ^(?:...|...)$")
-
-
-def _has_open_alternative(pattern: str) -> bool:
-    """Whether a | stands outside of any group: engines that look for the whole text and those that search differ on it."""
-    depth = 0
-    for token in re.findall(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|[()|]", pattern):
-        depth += {"(": 1, ")": -1}.get(token, 0)
-        if token == "|" and depth == 0:
-            return True
-    return False
 
 
 CASTS: dict[tuple[Kind, Kind], tuple[str, ...]] = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from zantara_pipeline.errors import InputError
@@ -43,8 +44,11 @@ class SqlCheck:
 Compiler = Callable[[str, dict[str, Any]], tuple[str, str, str, str]]
 
 
-def _number(value: float) -> str:
-    return repr(int(value)) if float(value).is_integer() else repr(float(value))
+def _number(value: int | float | Decimal) -> str:
+    """A bound as SQL and as people read it: whole numbers and amounts exactly, others as the double that is meant."""
+    return (
+        repr(int(value)) if value == int(value) else format(value, "f") if isinstance(value, Decimal) else repr(value)
+    )
 
 
 # pandera check name -> (code, JSON Schema keyword, expected, SQL)

@@ -9,6 +9,7 @@ from event_lines import PLAN, Shop, event, viewed
 
 from zantara_pipeline.tracking.audit import audit_accepted
 from zantara_pipeline.tracking.plan import Property, TrackingPlan
+from zantara_pipeline.tracking.verdict import Rules
 
 
 def ingested(tmp_path: Path) -> Shop:
@@ -59,3 +60,16 @@ def test_a_property_added_later_is_no_fault_of_older_files(tmp_path: Path) -> No
 
 def test_an_empty_lake_is_fine(tmp_path: Path) -> None:
     assert audit_accepted(Shop(tmp_path).home, PLAN).rows == 0
+
+
+def test_what_may_be_absent_but_never_null_is_no_fault_where_it_was_absent(tmp_path: Path) -> None:
+    view = PLAN.events["product_view"]
+    shelf = Property(type="integer", description="d", nullable=False)
+    changed = view.model_copy(update={"properties": view.properties | {"shelf": shelf}})
+    plan = TrackingPlan(PLAN.events | {"product_view": changed}, PLAN.privacy)
+    shop = Shop(tmp_path, Rules(plan, late_after_hours=24, max_lateness_days=30))
+    shop.land("a.jsonl", [viewed(), viewed(shelf=3), viewed(shelf=None)])
+    counts = shop.ingest().total
+    assert (counts.accepted, counts.quarantined) == (2, 1)
+    audit = audit_accepted(shop.home, plan)
+    assert (audit.rows, audit.problems) == (2, [])

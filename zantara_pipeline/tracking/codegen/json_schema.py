@@ -1,9 +1,10 @@
 """The plan as JSON Schema 2020-12: one schema a line of each event, envelope included.
 
 For those who produce events and want to check them before sending. What a property was called before, or which type it
-had, is a `$comment`: validators that refuse keywords of other people take that one. Three things that the pipeline asks and JSON Schema
+had, is a `$comment`: validators that refuse keywords of other people take that one. Four things that the pipeline asks and JSON Schema
 cannot say: a number without a fraction is an integer there however it is written (2.0), times have to exist in the
-calendar and be near the time of receipt, and money is judged as it is stored, rounded to four decimals (-0.00001 is 0).
+calendar and be near the time of receipt, money is judged as it is stored, rounded to four decimals (-0.00001 is 0), and a
+number as the double that it is stored as.
 
 Belongs here: that translation. Does not belong here: judging (verdict.py).
 """
@@ -11,6 +12,7 @@ Belongs here: that translation. Does not belong here: judging (verdict.py).
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,8 +21,9 @@ from zantara_pipeline.tracking.plan import CONTEXT_KEYS, ENVELOPE_STRINGS, Event
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _TYPES = {"string": "string", "number": "number", "money": "number", "integer": "integer", "boolean": "boolean"}
-# What the warehouse's types hold: DECIMAL(18,4) and BIGINT.
+# What the warehouse's types hold: DOUBLE, DECIMAL(18,4) and BIGINT.
 _LIMITS: dict[str, tuple[float, float]] = {
+    "number": (-sys.float_info.max, sys.float_info.max),
     "money": (-99999999999999.9, 99999999999999.9),
     "integer": (-(2**63), 2**63 - 1),
 }
