@@ -81,12 +81,14 @@ def import_plan(
     from zantara_pipeline.tracking.plan_import import read_foreign_plan, write_events
 
     settings = load_settings()
-    events = read_foreign_plan(file)
-    written = write_events(events, out / "tracking_plan")
-    for path, event in zip(written, events, strict=True):
+    plan = read_foreign_plan(file)
+    written = write_events(plan.events, out / "tracking_plan")
+    for path, event in zip(written, plan.events, strict=True):
         print(path)
         for note in event.notes:
             print(f"  {note}")
+    for note in plan.notes:
+        print(f"{file}: {note}")
     findings = run([*settings.contract_dirs, out], threads=settings.threads)
     for finding in findings:
         if Path(finding.file) in written:

@@ -187,7 +187,7 @@ def _in_text_file(path: Path, matcher: Matcher) -> int:
         raw = path.read_bytes()
         if not matcher.may_be_in(raw):
             return 0
-        text = raw.decode("utf-8", "replace")
+        text = raw.decode("utf-8-sig", "replace")
         if text.count("\n{") == 0:
             return int(matcher.in_text(text))
     with path.open("rb") as handle:
@@ -196,8 +196,8 @@ def _in_text_file(path: Path, matcher: Matcher) -> int:
 
 def _in_lines(handle: Any, suffix: str, matcher: Matcher) -> int:
     if suffix not in (".csv", ".tsv"):
-        return sum(matcher.may_be_in(line) and matcher.in_text(line.decode("utf-8", "replace")) for line in handle)
-    lines = (line.decode("utf-8", "replace") for line in handle)
+        return sum(matcher.may_be_in(line) and matcher.in_text(line.decode("utf-8-sig", "replace")) for line in handle)
+    lines = (line.decode("utf-8-sig", "replace") for line in handle)
     csv.field_size_limit(2**31 - 1)
     how = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if suffix == ".tsv" else {}
     rows = csv.reader(lines, **how)  # type: ignore[arg-type]

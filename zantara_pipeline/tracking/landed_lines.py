@@ -44,7 +44,7 @@ class Record:
 
     @cached_property
     def text(self) -> str:
-        return self.raw.decode("utf-8", "replace")
+        return self.raw.decode("utf-8-sig", "replace")  # a mark before the first line is none of it
 
     def may_name(self, matcher: Matcher) -> bool:
         """A quick look; what it refuses names nobody."""

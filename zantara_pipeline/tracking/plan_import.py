@@ -33,6 +33,9 @@ _TYPES = {
 }
 _CARRIED = {"enum": "enum", "pattern": "pattern", "minimum": "min", "maximum": "max", "maxLength": "max_length"}
 
+# Rules for traits, for every event, for pages.
+_NO_EVENT = "left out: a plan has events of its own only; declare there what each of them needs"
+
 
 class _Odd(ValueError):
     """A part of a foreign plan that has another shape than the rest promises; says which."""
@@ -46,7 +49,15 @@ class Imported:
     notes: list[str] = field(default_factory=list)
 
 
-def read_foreign_plan(path: Path) -> list[Imported]:
+@dataclass
+class ForeignPlan:
+    """The events of a file, and what else it says that has no place in a plan of ours."""
+
+    events: list[Imported]
+    notes: list[str]
+
+
+def read_foreign_plan(path: Path) -> ForeignPlan:
     """All events of a JSON file.
 
     Raises
@@ -61,8 +72,9 @@ def read_foreign_plan(path: Path) -> list[Imported]:
         raise InputError(f"not JSON: {error}", path, "export the plan again") from None
     except RecursionError:
         raise InputError("not a plan: it is nested too deeply", path, "export the plan again") from None
+    notes: list[str] = []
     try:
-        events = list(_events(data))
+        events = list(_events(data, notes))
     except _Odd as odd:
         raise InputError(str(odd), path, "export the plan again, or correct it there") from None
     names = [event.entry["event"] for event in events]
@@ -72,7 +84,7 @@ def read_foreign_plan(path: Path) -> list[Imported]:
     if not events:
         known = "an entry with 'event' and 'properties', a list of them, or a Segment tracking plan"
         raise InputError("no events of a tracking plan in it", path, f"give {known}")
-    return events
+    return ForeignPlan(events, notes)
 
 
 def write_events(events: list[Imported], folder: Path) -> list[Path]:
@@ -104,19 +116,23 @@ def write_events(events: list[Imported], folder: Path) -> list[Path]:
     return list(written)
 
 
-def _events(data: Any) -> Iterator[Imported]:
+def _events(data: Any, notes: list[str]) -> Iterator[Imported]:
     if isinstance(data, list):
         for entry in data:
-            yield from _events(entry)
+            yield from _events(entry, notes)
     elif isinstance(data, dict):
         rules = data.get("rules", data.get("data", {}).get("rules") if isinstance(data.get("data"), dict) else None)
         if "event" in data and isinstance(data.get("properties", {}), dict):
             yield _entry(data)
         elif isinstance(rules, dict):
             listed = _objects(rules.get("events") or [], "rules.events")
+            notes += [f"'rules.{key}' {_NO_EVENT}" for key, rule in rules.items() if key != "events" and rule]
             yield from (_segment(rule.get("name"), rule, rule.get("rules")) for rule in listed)
         elif isinstance(rules, list):
-            tracked = [rule for rule in _objects(rules, "rules") if rule.get("type") == "TRACK"]
+            listed = _objects(rules, "rules")
+            tracked = [rule for rule in listed if rule.get("type") == "TRACK"]
+            others = sorted({json.dumps(rule.get("type")) for rule in listed if rule.get("type") != "TRACK"})
+            notes += [f"rules of type {kind} {_NO_EVENT}" for kind in others]
             yield from (_segment(rule.get("key"), rule, rule.get("jsonSchema")) for rule in tracked)
 
 

@@ -8,6 +8,7 @@ bad byte must cost one line, not the file.
 from __future__ import annotations
 
 import base64
+import codecs
 import gzip
 import hashlib
 import io
@@ -177,10 +178,17 @@ def _line_at(path: Path, position: int) -> int:
 
 
 def _blocks(source: Any) -> Iterator[memoryview]:
-    """Whole lines, the last one closed by a newline; each block in memory of its own, which its lines go on using."""
-    carry, more = b"", True
+    """Whole lines, the last one closed by a newline; each block in memory of its own, which its lines go on using.
+
+    A byte order mark at the start of a file, which editors and exports of Windows write, is none of its first line: blanks
+    stand in its place.
+    """
+    carry, more, first = b"", True, True
     while more:
         block, size = _filled(source, carry)
+        if first and block[: len(codecs.BOM_UTF8)] == codecs.BOM_UTF8:
+            block[: len(codecs.BOM_UTF8)] = b" " * len(codecs.BOM_UTF8)
+        first = False
         if size > MOST_BLOCK_BYTES:  # before the block is cut: the line that is open begins at its start
             raise _LineTooLong
         more = size > len(carry)

@@ -154,14 +154,14 @@ def test_the_entry_of_the_requirements_is_imported_as_it_stands(tmp_path: Path) 
     file = tmp_path / "entry.json"
     file.write_text(REQUIRED_ENTRY)
     out = folder(tmp_path / "out")
-    [path] = write_events(read_foreign_plan(file), out / "tracking_plan")
+    [path] = write_events(read_foreign_plan(file).events, out / "tracking_plan")
     written = yaml.safe_load(path.read_text())
     assert written["context"] == ["user", "session", "device"]
     assert {name: p["type"] for name, p in written["properties"].items()} == json.loads(REQUIRED_ENTRY)["properties"]
     missing = {f.message.split("'")[1] for f in lint([out], threads=1) if "is missing" in f.message}
     assert missing == {"purpose", "consent_category", "lawful_basis", "retention_days", "qa_steps", "sla", "uses"}
     with pytest.raises(InputError, match="is there already"):
-        write_events(read_foreign_plan(file), out / "tracking_plan")
+        write_events(read_foreign_plan(file).events, out / "tracking_plan")
 
 
 def test_an_imported_event_without_a_consent_category_is_suppressed(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ SCHEMA = {
 def test_segment_plans_are_imported(tmp_path: Path, document: dict[str, Any]) -> None:
     file = tmp_path / "plan.json"
     file.write_text(json.dumps(document))
-    [imported] = read_foreign_plan(file)
+    [imported] = read_foreign_plan(file).events
     assert imported.entry == {
         "event": "product_viewed",
         "version": "1-0-0",
@@ -217,12 +217,27 @@ def test_segment_plans_are_imported(tmp_path: Path, document: dict[str, Any]) ->
     assert write_events([imported], tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    ("rules", "about"),
+    [
+        ({"events": [{"name": "viewed", "rules": SCHEMA}], "global": {"required": ["x"]}, "identify": {}}, "'rules.global'"),
+        ([{"type": "TRACK", "key": "viewed", "jsonSchema": SCHEMA}, {"type": "COMMON", "jsonSchema": {}}], 'rules of type "COMMON"'),
+    ],
+    ids=["older", "newer"],
+)  # fmt: skip
+def test_rules_of_a_segment_plan_that_are_of_no_event_are_named(tmp_path: Path, rules: Any, about: str) -> None:
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps({"rules": rules}))
+    [note] = read_foreign_plan(file).notes
+    assert note.startswith(f"{about} left out: ")
+
+
 @pytest.mark.parametrize(("content", "said"), [("{", "not JSON"), ("{}", "no events"), ("[1]", "no events")])
 def test_what_is_no_plan_is_refused(tmp_path: Path, content: str, said: str) -> None:
     file = tmp_path / "plan.json"
     file.write_text(content)
     with pytest.raises(InputError, match=said):
-        read_foreign_plan(file)
+        read_foreign_plan(file).events
 
 
 TRACK = {"type": "TRACK", "key": "A"}
@@ -248,7 +263,7 @@ def test_a_plan_of_another_shape_is_refused_in_one_line(tmp_path: Path, document
     file = tmp_path / "plan.json"
     file.write_text(json.dumps(document))
     with pytest.raises(InputError) as error:
-        read_foreign_plan(file)
+        read_foreign_plan(file).events
     assert said in str(error.value) and str(error.value).startswith(f"{file}: ") and "\n" not in str(error.value)
 
 
@@ -257,7 +272,7 @@ def test_an_entry_carries_every_key_of_our_own_plan(tmp_path: Path) -> None:
     file = tmp_path / "plan.json"
     entry = {key: value for key, value in COMPLETE.items() if key != "version"}
     file.write_bytes(b"\xef\xbb\xbf" + json.dumps(entry).encode())
-    [imported] = read_foreign_plan(file)
+    [imported] = read_foreign_plan(file).events
     assert imported.entry == COMPLETE and imported.notes == []
 
 
@@ -265,7 +280,7 @@ def test_what_a_property_may_not_have_here_leaves_the_others_alone(tmp_path: Pat
     file = tmp_path / "plan.json"
     properties = {"size": {"type": "integer", "enum": [1, 2], "required": True}, "event_id": "string"}
     file.write_text(json.dumps({"event": "gift_sent", "properties": properties}))
-    [imported] = read_foreign_plan(file)
+    [imported] = read_foreign_plan(file).events
     assert imported.entry["properties"] == {"size": {"type": "integer", "required": True}}
     assert ["'enum' is left out" in note or "the envelope has that name" in note for note in imported.notes] == [
         True
@@ -277,14 +292,14 @@ def test_a_plan_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "plan.json"
     file.write_text("[" * 100_000)
     with pytest.raises(InputError, match="nested too deeply"):
-        read_foreign_plan(file)
+        read_foreign_plan(file).events
 
 
 def test_what_an_import_cannot_carry_is_noted_and_not_lost_without_a_word(tmp_path: Path) -> None:
     file = tmp_path / "plan.json"
     shapes = {"size": "string", "Size": "number", "odd": {"type": {"a": 1}}, "mixed": {"type": ["string", {"a": 1}]}}
     file.write_text(json.dumps({"event": "gift_sent", "properties": shapes}))
-    [imported] = read_foreign_plan(file)
+    [imported] = read_foreign_plan(file).events
     assert imported.entry["properties"] == {"size": {"type": "string"}}
     left_out = [note for note in imported.notes if "is left out" in note]
     assert [note.split("'")[1] for note in left_out] == ["Size", "odd", "mixed"]
@@ -294,7 +309,7 @@ def test_an_import_into_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text(REQUIRED_ENTRY)
     (tmp_path / "out").write_text("mine")
     with pytest.raises(InputError, match="cannot be written into"):
-        write_events(read_foreign_plan(tmp_path / "plan.json"), tmp_path / "out" / "tracking_plan")
+        write_events(read_foreign_plan(tmp_path / "plan.json").events, tmp_path / "out" / "tracking_plan")
 
 
 @pytest.mark.parametrize(
