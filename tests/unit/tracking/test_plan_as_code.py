@@ -237,7 +237,7 @@ def test_what_is_no_plan_is_refused(tmp_path: Path, content: str, said: str) -> 
     file = tmp_path / "plan.json"
     file.write_text(content)
     with pytest.raises(InputError, match=said):
-        read_foreign_plan(file).events
+        read_foreign_plan(file)
 
 
 TRACK = {"type": "TRACK", "key": "A"}
@@ -263,7 +263,7 @@ def test_a_plan_of_another_shape_is_refused_in_one_line(tmp_path: Path, document
     file = tmp_path / "plan.json"
     file.write_text(json.dumps(document))
     with pytest.raises(InputError) as error:
-        read_foreign_plan(file).events
+        read_foreign_plan(file)
     assert said in str(error.value) and str(error.value).startswith(f"{file}: ") and "\n" not in str(error.value)
 
 
@@ -292,7 +292,7 @@ def test_a_plan_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "plan.json"
     file.write_text("[" * 100_000)
     with pytest.raises(InputError, match="nested too deeply"):
-        read_foreign_plan(file).events
+        read_foreign_plan(file)
 
 
 def test_what_an_import_cannot_carry_is_noted_and_not_lost_without_a_word(tmp_path: Path) -> None:
