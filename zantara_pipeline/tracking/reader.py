@@ -186,7 +186,7 @@ def _blocks(source: Any) -> Iterator[memoryview]:
     carry, more, first = b"", True, True
     while more:
         block, size = _filled(source, carry)
-        if first and block[: len(codecs.BOM_UTF8)] == codecs.BOM_UTF8:
+        if first and bytes(block[: len(codecs.BOM_UTF8)]) == codecs.BOM_UTF8:
             block[: len(codecs.BOM_UTF8)] = b" " * len(codecs.BOM_UTF8)
         first = False
         if size > MOST_BLOCK_BYTES:  # before the block is cut: the line that is open begins at its start
