@@ -10,11 +10,20 @@
     {% endif %}
 {% endmacro %}
 
-{# The rows that a build removes before it stages. #}
+{# The rows that a build removes before it stages. Its first condition lets the engine skip, as that of is_restaged. #}
 {% macro is_unstaged() %}
     (
-        {{ is_restaged('received_date') }}
-        or (event, received_date) in (select (removed.event, removed.received_date) from state.removed_partitions as removed)
+        received_date >= (
+            select min(dates.received_date) from (
+                select {{ first_restaged() }} as received_date
+                union all
+                select removed.received_date from state.removed_partitions as removed
+            ) as dates
+        )
+        and (
+            {{ is_restaged('received_date') }}
+            or (event, received_date) in (select (removed.event, removed.received_date) from state.removed_partitions as removed)
+        )
     )
 {% endmacro %}
 

@@ -1,4 +1,5 @@
 {{ config(pre_hook="{{ remove_touched('device_id', 'device') }}") }}
+-- depends_on: {{ ref('int_events__touched') }}
 
 -- One row per device id. Several people may share a device; the one who logged in last is named, all keep what they did.
 select
@@ -11,6 +12,6 @@ select
     min(occurred_at) as first_seen_at,
     max(occurred_at) as last_seen_at,
     count(*) as events
-from {{ ref('stg_lake__events') }}
+from {{ touched_events() }}
 where {{ is_known('device_id') }} and {{ is_touched('device_id', 'device') }}
 group by device_id

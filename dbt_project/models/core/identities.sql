@@ -1,4 +1,5 @@
 {{ config(pre_hook="{{ remove_touched_ids() }}") }}
+-- depends_on: {{ ref('int_events__touched') }}
 
 -- Whose an anonymous id or a device was, and when: the last login holds until the next person logs in. An id of one person
 -- is theirs from its first event on; before the first login an id of several people is nobody's. Nobody's at any time is
@@ -11,7 +12,7 @@ with sightings as (
         {{ known('user_id') }} as user_id,
         occurred_at,
         event_id
-    from {{ ref('stg_lake__events') }}
+    from {{ touched_events() }}
     where {{ is_known(id_type ~ '_id') }} and {{ is_touched(id_type ~ '_id', id_type) }}
     {% if not loop.last %} union all {% endif %}
     {% endfor %}

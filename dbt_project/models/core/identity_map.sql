@@ -1,4 +1,5 @@
 {{ config(pre_hook="{{ remove_touched('anonymous_id', 'anonymous') }}") }}
+-- depends_on: {{ ref('int_events__touched') }}
 
 -- Which person an anonymous id belongs to now: the last one who was logged in under it. Over time, and by which rule: identities.
 select
@@ -7,6 +8,6 @@ select
     count(distinct user_id) as users,
     min(occurred_at) as first_seen_at,
     max(occurred_at) as last_seen_at
-from {{ ref('stg_lake__events') }}
+from {{ touched_events() }}
 where {{ is_known('anonymous_id') }} and {{ is_known('user_id') }} and {{ is_touched('anonymous_id', 'anonymous') }}
 group by anonymous_id

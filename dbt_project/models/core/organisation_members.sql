@@ -1,4 +1,5 @@
 {{ config(pre_hook="{{ remove_touched('user_id', 'user') }}") }}
+-- depends_on: {{ ref('int_events__touched') }}
 
 -- Who acted for which organisation. A person may act for several; the one that their latest event names is the current one.
 with memberships as (
@@ -9,7 +10,7 @@ with memberships as (
         max(occurred_at) as last_seen_at,
         max((occurred_at, event_id)) as latest,
         count(*) as events
-    from {{ ref('stg_lake__events') }}
+    from {{ touched_events() }}
     where {{ is_known('organisation_id') }} and {{ is_known('user_id') }} and {{ is_touched('user_id', 'user') }}
     group by organisation_id, user_id
 )

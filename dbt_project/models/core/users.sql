@@ -1,6 +1,7 @@
 {{ config(
-    pre_hook="{{ note_moved_clock() }}; {{ remove_touched('user_id', 'user') }}"
+    pre_hook="{{ remove_touched('user_id', 'user') }}"
 ) }}
+-- depends_on: {{ ref('int_events__touched') }}
 
 -- One row per person with an accepted event. What they allow is read as of the run's clock; missing is denied. Where a past
 -- date is built anew, whoever denied since allows nothing: only segments tell what was (macros/allowed.sql), and what is
@@ -12,7 +13,7 @@ with activity as (
         max(occurred_at) as last_seen_at,
         count(*) as events,
         count(distinct {{ known('device_id') }}) as devices
-    from {{ ref('stg_lake__events') }}
+    from {{ touched_events() }}
     where {{ is_known('user_id') }} and {{ is_touched('user_id', 'user') }} and occurred_at <= {{ as_of() }}
     group by user_id
 ),
