@@ -32,6 +32,8 @@ from zantara_pipeline.privacy.people import is_field_of_people
 
 COLLECTED, MEASURED = "collected", "audience_measurement"
 COLLECTING_SCHEMAS = ("staging", "core")
+WORKING_SCHEMA = "state"
+"""What builds work with and keep for the next one; never published, like what was collected."""
 MEASURING_SCHEMA = "ops"
 EXEMPT_FILES = "lake/exempt"
 CONSENT_MACROS = frozenset(("allowed_events", "allowed_activity", "allowed_device_activity", "allowed_sessions"))
@@ -153,7 +155,7 @@ def faults_of(lineage: Lineage, model: Relation, purposes: Collection[str]) -> I
     elif model.people and model.purpose is None:
         what = f"it holds ids of people ({', '.join(model.people)}) and does not say for what purpose"
         yield InputError(what, model.name, f"write config: meta: purpose: one of {', '.join(sorted(purposes))}")
-    elif model.purpose == COLLECTED and model.schema not in COLLECTING_SCHEMAS:
+    elif model.purpose == COLLECTED and model.schema not in (*COLLECTING_SCHEMAS, WORKING_SCHEMA):
         what = f"the purpose '{COLLECTED}' is for {' and '.join(COLLECTING_SCHEMAS)} only"
         yield InputError(what, model.name, f"name one of {', '.join(sorted(purposes))}")
     elif model.purpose is not None and model.purpose not in {*purposes, COLLECTED, MEASURED}:

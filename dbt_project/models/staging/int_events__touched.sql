@@ -1,5 +1,6 @@
 {{ config(
     materialized='table',
+    schema='state',
     pre_hook="{{ begin_touched_events() }}",
     post_hook="{{ mark_seen() }}"
 ) }}

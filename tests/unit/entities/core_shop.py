@@ -121,15 +121,14 @@ class CoreShop:
         return self.con.execute(query).fetchall()
 
     def tables(self) -> dict[str, list[str]]:
-        """Every row of core and of what it is made of, as sorted text; what a build works with is no result."""
+        """Every row of core and of what it is made of, as sorted text."""
         names = [name for (name,) in self.read(_BUILT)]
         return {name: sorted(text for (text,) in self.read(f"SELECT t::VARCHAR FROM {name} t")) for name in names}
 
 
 _BUILT = """
     SELECT table_schema || '.' || table_name FROM information_schema.tables
-    WHERE table_catalog = 'warehouse' AND table_schema IN ('core', 'staging', 'features')
-        AND table_name <> 'int_events__touched' ORDER BY ALL
+    WHERE table_catalog = 'warehouse' AND table_schema IN ('core', 'staging', 'features') ORDER BY ALL
 """
 
 
