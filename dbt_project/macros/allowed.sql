@@ -37,7 +37,7 @@
         {% for name in names %}
         select events.*
         from {{ ref('stg_lake__' ~ name) }} as events
-        where {{ is_past('events') }} and {{ is_allowed('events') }}
+        where {{ is_past('events') }} and {{ is_allowed('events') }} {{ only_in_scope('events') }}
         {% if not loop.last %} union all by name {% endif %}
         {% endfor %}
     )
@@ -48,7 +48,7 @@
     (
         select events.*
         from {{ ref('stg_lake__events') }} as events
-        where {{ is_past('events') }} and {{ is_allowed('events') }}
+        where {{ is_past('events') }} and {{ is_allowed('events') }} {{ only_in_scope('events') }}
     )
 {%- endmacro %}
 
@@ -59,12 +59,14 @@
         from {{ ref('stg_lake__events') }} as events
         where
             {{ is_past('events') }} and {{ is_allowed('events') }} and {{ is_known('events.device_id') }}
+            {{ only_in_scope('events') }}
             and events.device_id not in (
                 select logins.device_id
                 from (
                     select distinct others.device_id, others.user_id
                     from {{ ref('stg_lake__events') }} as others
                     where {{ is_past('others') }} and others.device_id is not null and others.user_id is not null
+                        {{ only_in_scope('others') }}
                 ) as logins
                 where {{ is_known('logins.user_id') }} and logins.user_id not in {{ allowed_people() }}
             )

@@ -85,7 +85,11 @@
             {% if not loop.last %} union all {% endif %}
             {% endfor %}
         )
-        select {{ next_build() }}, noted.* from noted;
+        select {{ next_build() }}, noted.* from noted
+        union all
+        {# properties may have changed where nothing of the index did: whoever reads those asks the events of these dates #}
+        select {{ next_build() }}, 'received_date', cast(dates.received_date as varchar), null, null
+        from (select distinct events.received_date from {{ this }} as events where {{ is_restaged('events.received_date') }}) as dates;
         drop table state.leaving_events;
         drop table state.changed_events;
     {% else %}
@@ -292,7 +296,9 @@
         select changed.user_id, changed.number from state.consent_changed as changed where changed.number is not null;
         drop table state.consent_changed
     {% else %}
-        create or replace table state.consent_seen as {{ statements_as_numbers() }}
+        create or replace table state.consent_seen as {{ statements_as_numbers() }};
+        {# nobody was noted: segments that follow are made whole once #}
+        delete from state.touched_seen where starts_with(model, 'seg_')
     {% endif %}
 {% endmacro %}
 

@@ -1,19 +1,37 @@
 {#
     The materialization of segments. A model selects entity_id, entered_at (since when it qualifies) and qualified_at (when it
     last did); it may add columns. What is kept is who is a member at the clock of the run: expires_at is qualified_at plus
-    the ttl_days of the meta, and nobody past it is in the table. The SELECT that ran is kept for `zantara segments why`.
+    the ttl_days of the meta, and nobody past it is in the table. The whole SELECT is kept for `zantara segments why`. A segment
+    that follows asks only entities of which something changed (macros/following.sql).
 #}
 {% materialization segment, adapter='duckdb' %}
     {%- set relation = this.incorporate(type='table') -%}
+    {%- set members = members_of(select_of_all(sql), config.get('meta')) -%}
     {{ run_hooks(pre_hooks) }}
-    {% call statement('main') -%}
-        create or replace table {{ relation }} as {{ members_of(sql, config.get('meta')) }}
-    {%- endcall %}
-    {% call statement('kept') -%}
-        delete from state.segment_sql where segment = '{{ this.name }}'
-    {%- endcall %}
-    {% call statement('keep') -%}
-        insert into state.segment_sql values ('{{ this.name }}', '{{ members_of(sql, config.get("meta")) | replace("'", "''") }}')
+    {% if segment_follows(members) %}
+        {% call statement('scope') -%}
+            {{ find_scope() }}
+        {%- endcall %}
+        {% call statement('leave') -%}
+            delete from {{ relation }}
+            where entity_id in (select scope.entity_id from state.segment_scope as scope) or expires_at <= {{ as_of() }}
+        {%- endcall %}
+        {% call statement('main') -%}
+            insert into {{ relation }} by name {{ members_of(select_of_scope(sql), config.get('meta')) }}
+        {%- endcall %}
+    {% else %}
+        {% call statement('main') -%}
+            create or replace table {{ relation }} as {{ members }}
+        {%- endcall %}
+        {% call statement('kept') -%}
+            delete from state.segment_sql where segment = '{{ this.name }}'
+        {%- endcall %}
+        {% call statement('keep') -%}
+            insert into state.segment_sql values ('{{ this.name }}', '{{ members | replace("'", "''") }}')
+        {%- endcall %}
+    {% endif %}
+    {% call statement('seen') -%}
+        {{ mark_followed() }}
     {%- endcall %}
     {{ run_hooks(post_hooks) }}
     {{ adapter.commit() }}

@@ -25,7 +25,11 @@ MODELS = Path("models/segments")
 
 
 class SegmentMeta(Contract):
-    """`meta` of a segment model; all of it is required."""
+    """`meta` of a segment model; all of it is required but `incremental`.
+
+    incremental : whether an entity is a member depends on its own events, on consent and on the clock alone; then a build
+        asks only the entities of which something of that changed (dbt_project/macros/following.sql).
+    """
 
     owner: str = Field(pattern=r"^[^@\s]+@[^@\s]+$")
     purpose: str = Field(min_length=1)
@@ -34,6 +38,7 @@ class SegmentMeta(Contract):
     ttl_days: int = Field(ge=1, le=1100, strict=True)
     access_level: Literal["restricted", "internal", "export"]
     min_size: int = Field(ge=1, strict=True)
+    incremental: bool = Field(default=False, strict=True)
 
 
 # What to write, for whom pydantic's words say too little.
@@ -45,6 +50,7 @@ _TODO = {
     "ttl_days": "say after how many days nobody stays without qualifying again, from 1 to 1100",
     "access_level": "say who may read it: restricted, internal or export",
     "min_size": "say below which size nobody may read it, 1 or more",
+    "incremental": "say true or false, or leave it out (false)",
 }
 
 

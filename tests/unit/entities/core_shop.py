@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -28,6 +29,7 @@ PROJECT = Path(__file__).resolve().parents[3] / "dbt_project"
 DAY = datetime(2026, 3, 1, tzinfo=UTC)
 Row = dict[str, Any]
 Statement = tuple[int, str]
+Members = dict[str, list[tuple[Any, ...]]]
 
 
 def at(days: float = 0, *, hours: float = 0, minutes: float = 0, seconds: float = 0) -> datetime:
@@ -54,16 +56,30 @@ class Lake:
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """(number of the connection, statement) in the order sent: core from nothing, core that follows, and all segments.
+class SegmentRecorded:
+    """What makes a segment whole; of one that follows also the question whether it can, and what it does then.
 
+    alone : what is sent by a build that does not bring up to date what the segment reads.
+    """
+
+    whole: list[Statement]
+    follow: list[Statement]
+    alone: list[Statement]
+    can_follow: str | None
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """(number of the connection, statement) in the order sent: core from nothing, core that follows.
+
+    segments : segment -> how it is made, in the order of the build.
     manifest : of the project, as JSON.
     column_checks : model -> the SELECT of what it promises of its columns, of every model that promises something.
     """
 
     anew: list[Statement]
     follow: list[Statement]
-    segments: list[Statement]
+    segments: dict[str, SegmentRecorded]
     manifest: str
     column_checks: dict[str, str]
 
@@ -76,6 +92,7 @@ class CoreShop:
         self.con = duckdb.connect()
         self.con.execute("ATTACH ':memory:' AS warehouse; USE warehouse; SET TimeZone = 'UTC'; SET threads = 1")
         self.empty = True
+        self.followed: set[str] = set()
 
     def build(
         self,
@@ -100,9 +117,28 @@ class CoreShop:
         self.empty = False
         return killed_after is None or killed_after >= len(statements)
 
-    def build_segments(self) -> dict[str, list[tuple[Any, ...]]]:
-        """Make the segments of what core is now; name -> members as (entity_id, entered_at, expires_at, ...), sorted."""
-        self._send(self.recorded.segments)
+    def build_segments(self, *, killed_after: int | None = None, alone: bool = False) -> Members:
+        """Make the segments of what core is now; name -> members as (entity_id, entered_at, expires_at, ...), sorted.
+
+        Each follows where it says that it can, as the materialization does; `followed` has the names of those that did.
+
+        Parameters
+        ----------
+        killed_after : as in `build`.
+        alone : by a build of segments only.
+        """
+        self.followed.clear()
+        left = killed_after
+        for name, segment in self.recorded.segments.items():
+            if not alone and segment.can_follow is not None and self.read(segment.can_follow) == [(True,)]:
+                self.followed.add(name)
+            statements = segment.alone if alone else segment.follow if name in self.followed else segment.whole
+            self._send(statements[:left])
+            left = None if left is None else max(0, left - len(statements))
+        return self.members()
+
+    def members(self) -> Members:
+        """Members of every segment as they stand."""
         names = self.read(
             "SELECT table_name FROM information_schema.tables WHERE table_schema = 'segments' ORDER BY ALL"
         )
@@ -180,32 +216,67 @@ _CHANGES = ("create", "insert", "delete", "drop", "alter", "begin", "commit", "u
 
 
 def record(folder: Path) -> Recorded:
-    """Run dbt on a small lake in `folder`, core twice and then the segments, and write down what it does to the database."""
+    """Run dbt on a small lake in `folder`, twice, and write down what it does to the database."""
     lake = Lake([row("e1", at(), user_id="u", device_id="d", anonymous_id="a", organisation_id="o")])
-    recorded: list[list[Statement]] = []
+    recorded: list[dict[str, list[Statement]]] = []
     for since, day in ((BEGINNING, 1), (at(1).date(), 2)):
         with contextlib.closing(duckdb.connect(str(folder / "warehouse.duckdb"))) as con:
             land(con, lake, at(day), since)
-        recorded.append(_recorded(folder, _CORE))
+        recorded.append(_recorded(folder, _MODELS))
         lake.rows.append(row("e2", at(1), device_id="d"))
     recorded.append(_recorded(folder, ["path:models/segments"]))
+    anew, follow, _ = (
+        [statement for node, sent in nodes.items() if not _is_segment(node) for statement in sent if _changes(*statement)]
+        for nodes in recorded
+    )
     manifest = (folder / "target" / "manifest.json").read_text(encoding="utf-8")
     _dbt(folder, ["test_name:sound_columns"], "compile")
     checks = {
         path.stem.removeprefix("sound_columns_"): path.read_text(encoding="utf-8")
         for path in (folder / "target" / "compiled").rglob("sound_columns_*.sql")
     }
-    return Recorded(*recorded, manifest, checks)
+    return Recorded(anew, follow, _segments(*recorded), manifest, checks)
 
 
-_CORE = ["+path:models/core", "int_events__stitched", "interactions"]
+_MODELS = ["+path:models/core", "int_events__stitched", "interactions", "path:models/segments"]
+_NODE = re.compile(r'"node_id": "(?P<id>[^"]+)"')
 
 
-def _recorded(folder: Path, models: list[str]) -> list[Statement]:
+def _is_segment(node: str) -> bool:
+    return node.startswith("model.zantara.seg_")
+
+
+def _changes(_: int, sql: str) -> bool:
+    return _first_word(sql) in _CHANGES
+
+
+def _first_word(sql: str) -> str:
+    code = [line for line in sql.split("*/", 1)[-1].splitlines() if line.strip() and not line.strip().startswith("--")]
+    return code[0].split()[0].lower().rstrip(";") if code else ""
+
+
+def _segments(*recorded: dict[str, list[Statement]]) -> dict[str, SegmentRecorded]:
+    found = {}
+    for node in filter(_is_segment, recorded[0]):
+        asked = [sql for _, sql in recorded[1][node] if "can_follow" in sql]
+        made = ([one for one in nodes[node] if _changes(*one)] for nodes in recorded)
+        found[node.split(".")[-1]] = SegmentRecorded(*made, asked[0] if asked else None)
+    return found
+
+
+def _recorded(folder: Path, models: list[str]) -> dict[str, list[Statement]]:
+    """node -> what dbt sent for it; each has a connection of its own, and '' is what belongs to none."""
     statements: list[Statement] = []
     with _listening(statements):
         _dbt(folder, models)
-    return statements
+    # a connection that only looked around begins transactions and changes nothing
+    busy = {number for number, sql in statements if _first_word(sql) in set(_CHANGES) - {"begin", "commit"}}
+    node_of = {number: told["id"] for number, sql in statements if (told := _NODE.search(sql))}
+    nodes: dict[str, list[Statement]] = {}
+    for number, sql in statements:
+        if number in busy:
+            nodes.setdefault(node_of.get(number, ""), []).append((number, sql))
+    return nodes
 
 
 @contextlib.contextmanager
@@ -217,21 +288,14 @@ def _listening(statements: list[Statement]) -> Iterator[None]:
 
     def listen(cursor: Any, sql: str, bindings: Any = None) -> Any:
         done = execute(cursor, sql, bindings)
-        code = [
-            line for line in sql.split("*/", 1)[-1].splitlines() if line.strip() and not line.strip().startswith("--")
-        ]
-        if code and code[0].split()[0].lower().rstrip(";") in _CHANGES:
-            assert bindings is None
-            if not any(cursor is known for known in cursors):
-                cursors.append(cursor)
-            statements.append((next(n for n, known in enumerate(cursors) if known is cursor), sql))
+        assert bindings is None or not _changes(0, sql)
+        if not any(cursor is known for known in cursors):
+            cursors.append(cursor)
+        statements.append((next(n for n, known in enumerate(cursors) if known is cursor), sql))
         return done
 
     with mock.patch.object(DuckDBCursorWrapper, "execute", listen):
         yield
-    # a connection that only looked around begins transactions and changes nothing
-    busy = {n for n, sql in statements if sql.strip().lower() not in ("begin", "commit")}
-    statements[:] = [(n, sql) for n, sql in statements if n in busy]
 
 
 def _dbt(folder: Path, models: list[str], verb: str = "run") -> None:

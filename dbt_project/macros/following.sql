@@ -1,0 +1,153 @@
+{#
+    How a segment whose meta says `incremental: true` follows the lake without reading all of it again.
+
+    Who is a member depends then on the member's own events, on the consent of the people in them, and on the clock. So the
+    entities to ask again are those with a note since the segment's last build (touched.sql), with an event that was staged
+    again, and with an event that the clock has passed: when it became known, or an edge of a window that it left. All
+    others stay what they are, until they expire. The macros of allowed.sql read the events of these entities only.
+
+    When anything else may have changed, the segment is made whole: its SELECT, a clock that went back, an index of events
+    or a history of consent that was made anew, a build that did not bring up to date first what the segment reads.
+#}
+
+{% macro segment_meta() -%}
+    {{ return((model.config.meta if model is defined else none) or {}) }}
+{%- endmacro %}
+
+{# The column of an event that names the entity of this segment. #}
+{% macro entity_column() -%}
+    {{ return({'device': 'device_id', 'organisation': 'organisation_id'}.get(segment_meta().get('entity'), 'user_id')) }}
+{%- endmacro %}
+
+{# Only events of the scope, as a comment that the materialization opens where it follows: what is compiled, and kept for
+   `zantara segments why`, is the whole SELECT. #}
+{% macro only_in_scope(alias) -%}
+    {% if segment_meta().get('incremental') -%}
+    /* where it follows: and {{ alias }}.{{ entity_column() }} in (select scope.entity_id from state.segment_scope as scope) */
+    {%- endif %}
+{%- endmacro %}
+
+{% macro select_of_all(sql) -%}
+    {{ return(modules.re.sub(' */\\* where it follows: .*? \\*/', '', sql)) }}
+{%- endmacro %}
+
+{% macro select_of_scope(sql) -%}
+    {{ return(modules.re.sub('/\\* where it follows: (.*?) \\*/', '\\1', sql)) }}
+{%- endmacro %}
+
+{# By its name and not by ref: what a model reads has to be known when dbt parses, and no SELECT of a segment says this. Its
+   index is made before, because all that a segment can read is made of it. #}
+{% macro all_events() -%}
+    {{ graph.nodes['model.' ~ project_name ~ '.stg_lake__events'].relation_name }}
+{%- endmacro %}
+
+{# Is all that the segment reads brought up to date by this build? Else nobody knows which notes are in it already. #}
+{% macro reads_this_build() -%}
+    {% set needed = model.depends_on.nodes + ['model.' ~ project_name ~ '.int_events__indexed'] %}
+    {{ return(needed | reject('in', selected_resources) | list | length == 0) }}
+{%- endmacro %}
+
+{# Does the table hold what this SELECT said at an earlier clock, with all notes up to a known one? #}
+{% macro table_can_follow(members_sql) -%}
+    select count(*) > 0 as can_follow
+    from state.touched_seen as seen
+    inner join state.segment_sql as kept on seen.model = kept.segment
+    inner join information_schema.tables as tables on seen.model = tables.table_name
+    where
+        seen.model = '{{ this.name }}' and seen.as_of <= {{ as_of() }}
+        and tables.table_schema = '{{ this.schema }}' and tables.table_catalog = '{{ this.database }}'
+        and kept.sql = '{{ members_sql | replace("'", "''") }}'
+{%- endmacro %}
+
+{% macro segment_follows(members_sql) -%}
+    {% if not segment_meta().get('incremental') or flags.FULL_REFRESH or not reads_this_build() or not knows_its_edges(model.compiled_code) %}
+        {{ return(false) }}
+    {% endif %}
+    {{ return(run_query(table_can_follow(members_sql)).columns[0].values()[0]) }}
+{%- endmacro %}
+
+{# After how many seconds time alone changes what a SELECT says of an event: the windows that it looks back over, what it
+   adds to a time, and both together. #}
+{% macro edges_of(sql) -%}
+    {% set edges = [0] %}
+    {% for added in seconds_after(sql, '\\+') %}
+        {% for edge in edges | list %}{% do edges.append(edge + added) %}{% endfor %}
+    {% endfor %}
+    {% set windows = [0] + seconds_after(sql, '-') %}
+    {% set found = [] %}
+    {% for edge in edges %}
+        {% for window in windows %}{% do found.append(edge + window) %}{% endfor %}
+    {% endfor %}
+    {{ return(found | reject('equalto', 0) | unique | sort) }}
+{%- endmacro %}
+
+{% macro seconds_after(sql, sign) -%}
+    {% set lengths = {'second': 1, 'minute': 60, 'hour': 3600, 'day': 86400} %}
+    {% set found = [] %}
+    {% for number, unit in modules.re.findall(sign ~ '\\s*interval (\\d+) (second|minute|hour|day)\\b', sql) %}
+        {% do found.append((number | int) * lengths[unit]) %}
+    {% endfor %}
+    {{ return(found | unique | list) }}
+{%- endmacro %}
+
+{# Is every interval that is added or taken off one of those that edges_of reads? #}
+{% macro knows_its_edges(sql) -%}
+    {{ return(
+        modules.re.findall('[-+]\\s*interval\\b', sql, modules.re.I) | length
+        == modules.re.findall('[-+]\\s*interval \\d+ (?:second|minute|hour|day)\\b', sql) | length
+    ) }}
+{%- endmacro %}
+
+{# Entities whose membership may differ from what the table says. Each part begins with a bound that is one subquery: with
+   that the engine skips nearly all blocks of the index, which lies in the order of receipt. #}
+{% macro find_scope() -%}
+    {% set column = entity_column() %}
+    create or replace table state.segment_scope as
+    with seen as (select seen.build, seen.as_of from state.touched_seen as seen where seen.model = '{{ this.name }}'),
+
+    notes as (
+        select touched.entity, touched.entity_id from state.touched as touched
+        where touched.build > (select seen.build from seen)
+    ),
+
+    entities as (
+        select notes.entity_id from notes where notes.entity = '{{ segment_meta()["entity"] }}'
+        union all
+        select events.{{ column }}
+        from {{ all_events() }} as events
+        where
+            events.received_date >= (select min(cast(notes.entity_id as date)) from notes where notes.entity = 'received_date')
+            and events.received_date in (select cast(notes.entity_id as date) from notes where notes.entity = 'received_date')
+        {% for known_at in ['occurred_at', 'received_at'] %}
+        union all
+        select events.{{ column }}
+        from {{ all_events() }} as events
+        where events.{{ known_at }} > (select seen.as_of from seen) and events.{{ known_at }} <= {{ as_of() }}
+        {% endfor %}
+        {% for edge in edges_of(model.compiled_code) %}
+        union all
+        select events.{{ column }}
+        from {{ all_events() }} as events
+        where
+            events.occurred_at > (select seen.as_of - interval {{ edge }} second from seen)
+            and events.occurred_at <= {{ as_of() }} - interval {{ edge }} second
+        {% endfor %}
+        {% if column != 'user_id' %}
+        union all
+        select events.{{ column }}
+        from {{ all_events() }} as events
+        where events.user_id in (select notes.entity_id from notes where notes.entity = 'consent')
+        {% endif %}
+    )
+
+    select distinct entities.entity_id from entities where entities.entity_id is not null
+{%- endmacro %}
+
+{# In the transaction that changes the members. A segment that is made whole each time takes no notes, and none wait for it. #}
+{% macro mark_followed() -%}
+    {% if segment_meta().get('incremental') and reads_this_build() %}
+        {{ mark_seen() }}
+    {% else %}
+        delete from state.touched_seen where model = '{{ this.name }}'
+    {% endif %}
+{%- endmacro %}
