@@ -21,6 +21,7 @@ import duckdb
 
 from zantara_pipeline.privacy.decoding import scan
 from zantara_pipeline.storage.home import Home
+from zantara_pipeline.tracking.adapters.contract import CsvRules
 from zantara_pipeline.tracking.whose import whose
 
 PEOPLE = 100
@@ -39,7 +40,7 @@ def main(folder: Path, shop: Path, ingest: Callable[[Path, Path], Any], measure:
     with closing(duckdb.connect()) as con:
         rows = con.execute(_LATEST, [str(home.accepted / "*" / "*" / "*.parquet"), PEOPLE]).fetchall()
     people = [row[0] for row in rows]
-    found = scan(home, whose(home, people))
+    found = scan(home, whose(home, people, CsvRules()))
     before = {store: _files(home.root / place) for store, place in STORES.items()}
     (folder / "ids.txt").write_text("\n".join(people))
     erase = [sys.executable, "-m", "zantara_pipeline.cli", "privacy", "erase", "--file", str(folder / "ids.txt")]

@@ -23,6 +23,7 @@ from zantara_pipeline.settings import Settings
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.inventory import EXPORTS
 from zantara_pipeline.storage.ledger import Ledger
+from zantara_pipeline.tracking.adapters.contract import load_adapters
 from zantara_pipeline.tracking.clock import latest_received_at
 from zantara_pipeline.tracking.lake_erasure import erase_from_lake
 from zantara_pipeline.tracking.landed_lines import erase_landed
@@ -34,6 +35,7 @@ from zantara_pipeline.tracking.whose import rows_of, whose
 def hands(settings: Settings, home: Home, ledger: Ledger, plan: TrackingPlan) -> Hands:
     """Everything that an erasure does outside its own room."""
     landing = settings.landing or home.landing / "events"
+    rules = load_adapters(settings.contract_dirs, plan.privacy).csv
     places = {"events": settings.landing, "items": settings.items, "consent": settings.consent}
     outside = [
         name for name, place in places.items() if place and not place.resolve().is_relative_to(home.root.resolve())
@@ -47,13 +49,13 @@ def hands(settings: Settings, home: Home, ledger: Ledger, plan: TrackingPlan) ->
     ]
 
     def who(users: Collection[str]) -> People:
-        people = whose(home, users)
+        people = whose(home, users, rules)
         return replace(people, pseudonyms=pseudonyms_of(home, people, load_export_keys(settings)))
 
     return Hands(
         whose=who,
         held=lambda people: _held(home, ledger, people),
-        landed=lambda people: erase_landed(home, ledger, landing, people.matcher),
+        landed=lambda people: erase_landed(home, ledger, landing, people.matcher, rules),
         lake=lambda people: erase_from_lake(home, ledger, plan, people),
         models=lambda people, due: erase_from_models(home.mlflow, people.users, due),
         exports=lambda people: erase_from_exports(home, people.pseudonyms),
@@ -75,6 +77,7 @@ def clock_of(settings: Settings, ledger: Ledger) -> datetime:
 def kept_of(settings: Settings, home: Home, ledger: Ledger, plan: TrackingPlan, user: str) -> dict[str, Any] | None:
     """Everything that is kept of a person, in named parts; None: nobody here has the id."""
     work = hands(settings, home, ledger, plan)
+    rules = load_adapters(settings.contract_dirs, plan.privacy).csv
     looked = look(home, ledger, work, [user])
     people = looked.people
     if not people.users:
@@ -95,7 +98,7 @@ def kept_of(settings: Settings, home: Home, ledger: Ledger, plan: TrackingPlan, 
         "consent": [asdict(entry) for entry in standing(ledger, user, plan.purposes, as_of)],
         "events": accepted_rows(home, people),
         "lines_kept_as_they_came": kept_lines(home, people),
-        "landed_lines": landed_lines(home, people),
+        "landed_lines": landed_lines(home, people, rules),
         "segment_memberships": entries,
         "exports": memberships(home, people.pseudonyms),
         "tables": published_rows(home, people.matcher),

@@ -2,23 +2,24 @@
 
 A search of raw bytes proves nothing: of 50 ids that stood there, 2 were found in Snappy Parquet, 1 in zstd, none in gzip
 and 39 in a DuckDB file. So each format is read as its readers read it: Parquet and DuckDB column by column (nested values
-too), SQLite cell by cell, NumPy archives, the strings of pickles (never loaded), gzip, JSON with its escapes, CSV by its
-header, and everything else as text.
+too), SQLite cell by cell, NumPy archives, the strings of pickles (never loaded), gzip, JSON with its escapes, tables of
+text by their header, and everything else as text. A file of lines is what its first line says, whatever it is called.
 
-It shares the comparison of values (people.py) with what erases, and nothing else: no query, no list of tables or columns.
+It shares the comparison of values (people.py) and the cutting of text into rows with what erases, and nothing else: no
+query, no list of tables or columns.
 
 Belongs here: decoding and counting. Does not belong here: erasing, and what a hit means for an erasure (erasure.py).
 """
 
 from __future__ import annotations
 
-import csv
+import codecs
 import gzip
 import json
 import sqlite3
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,12 +30,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from zantara_pipeline.privacy.people import Matcher, People
+from zantara_pipeline.privacy.people import Matcher, People, names_columns
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.inventory import EXPORTS, store_of
+from zantara_pipeline.storage.text_rows import cut, split
 
 BATCH_ROWS = 65_536
 _SQLITE = b"SQLite format 3\0"
+_OF_LINES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
+# The enricher of Snowplow writes no header. By its documentation the columns with these numbers hold ids of people.
+_SNOWPLOW_COLUMNS = 131
+_SNOWPLOW = {12: "user_id", 15: "domain_userid", 17: "network_userid", 120: "refr_domain_userid"}
 _ARROW_TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 UNEXPLAINED = "(no store explains it)"
 
@@ -70,7 +76,6 @@ def scan(home: Home, people: People, besides: Collection[Path] = ()) -> dict[str
             OSError,
             EOFError,
             ValueError,
-            csv.Error,
             zlib.error,
             pa.ArrowException,
             duckdb.Error,
@@ -188,25 +193,44 @@ def _in_text_file(path: Path, matcher: Matcher) -> int:
         if not matcher.may_be_in(raw):
             return 0
         text = raw.decode("utf-8-sig", "replace")
-        if text.count("\n{") == 0:
+        if text.count("\n{") == 0 and text.lstrip()[:1] in ("{", "["):
             return int(matcher.in_text(text))
     with path.open("rb") as handle:
         return _in_lines(handle, path.suffix, matcher)
 
 
-def _in_lines(handle: Any, suffix: str, matcher: Matcher) -> int:
-    if suffix not in (".csv", ".tsv"):
+def _in_lines(handle: Iterable[bytes], suffix: str, matcher: Matcher) -> int:
+    if suffix not in _OF_LINES:
         return sum(matcher.may_be_in(line) and matcher.in_text(line.decode("utf-8-sig", "replace")) for line in handle)
-    lines = (line.decode("utf-8-sig", "replace") for line in handle)
-    csv.field_size_limit(2**31 - 1)
-    how = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if suffix == ".tsv" else {}
-    rows = csv.reader(lines, **how)  # type: ignore[arg-type]
-    header = next(rows, [])
-    hits = sum(map(matcher.in_text, header))
-    for row in rows:
-        names = header if len(header) == len(row) else [""] * len(row)
-        hits += any(matcher.in_field(name, value) for name, value in zip(names, row, strict=True))
+    lines = (line.removeprefix(codecs.BOM_UTF8) if number == 0 else line for number, line in enumerate(handle))
+    first = next((line for line in lines if line.strip()), b"")
+    hits = int(_in_line(first, matcher))
+    if _is_json(first) or first.count(b"\t") == _SNOWPLOW_COLUMNS - 1:
+        return hits + sum(_in_line(line, matcher) for line in lines)
+    delimiter = max(",;\t|", key=lambda mark: len(split(first, mark) or ()))
+    header = split(first, delimiter) or []
+    known = names_columns(header, matcher.fields)
+    for row, cells in cut(lines, delimiter, len(header)):
+        if cells and known and not _is_json(row[0]):
+            hits += any(matcher.in_field(name, value) for name, value in zip(header, cells, strict=True))
+        else:
+            hits += sum(_in_line(line, matcher) for line in row)
     return hits
+
+
+def _in_line(line: bytes, matcher: Matcher) -> bool:
+    """A line that stands for itself: JSON, a row of the enricher of Snowplow, or nothing that anybody knows."""
+    if not matcher.may_be_in(line):
+        return False
+    text = line.decode("utf-8", "replace")
+    cells = text.split("\t")
+    if len(cells) == _SNOWPLOW_COLUMNS:
+        return any(matcher.in_field(_SNOWPLOW.get(number, ""), cell.strip()) for number, cell in enumerate(cells))
+    return matcher.in_line(text)
+
+
+def _is_json(line: bytes) -> bool:
+    return line.lstrip()[:1] in (b"{", b"[")
 
 
 def _text(value: Any) -> str:

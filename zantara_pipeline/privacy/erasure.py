@@ -211,8 +211,8 @@ class _Request:
             return None
         try:
             # of earlier versions without any
-            kept = {"pseudonyms": [], "elsewhere": [], **json.loads(path.read_text(encoding="utf-8"))}
-            ids = ("users", "anonymous", "devices", "pseudonyms", "elsewhere")
+            kept = {"pseudonyms": [], "elsewhere": [], "fields": [], **json.loads(path.read_text(encoding="utf-8"))}
+            ids = ("users", "anonymous", "devices", "pseudonyms", "elsewhere", "fields")
             people = People(*(frozenset(kept[name]) for name in ids))
             before = {name: StoreResult(**values) for name, values in kept["before"].items()}
             due = datetime.fromisoformat(kept["retrain_by"])
@@ -228,6 +228,7 @@ class _Request:
             "anonymous": sorted(self.people.anonymous), "devices": sorted(self.people.devices), "unknown": self.unknown,
             # so that a killed erasure needs no key to be finished
             "pseudonyms": sorted(self.people.pseudonyms), "elsewhere": sorted(self.people.elsewhere),
+            "fields": sorted(self.people.fields),
             "before": {name: asdict(result) for name, result in self.before.items()}, "retrain_by": self.retrain_by.isoformat(),
         }  # fmt: skip
         _write(request_file(home), kept)

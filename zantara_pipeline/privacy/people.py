@@ -3,7 +3,9 @@
 An id like `u-1f3` or an address can stand anywhere, also within a text, and means nobody else: it is sought in every
 value. A mere number or word (`17`, `anna`) is also a price, a product and a name: it counts where a field holds ids of
 people (by its name), and nowhere else. So does an id that names something else in this home, too: shops that number people
-and products apart and put one prefix before both have a user `ml:17` and a film `ml:17`. Of JSON every key and value is looked at, decoded; so is text with its escapes.
+and products apart and put one prefix before both have a user `ml:17` and a film `ml:17`. Of JSON every key and value is
+looked at, decoded; so is text with its escapes, and of JSON that breaks off every pair that is still whole. A line as it
+came that fits no format has no fields: whoever fills one of its cells may be meant.
 
 Belongs here: the ids, and that comparison. Does not belong here: reading stores (decoding.py), which ids are a person's
 (tracking/whose.py), what follows from a hit (erasure.py).
@@ -34,12 +36,16 @@ _WORD_BYTES = re.compile(rb"[\w-]+")
 _ENTITY = re.compile(rb"&(#\w+|\w+);")
 _MANY = 5_000
 _STRING = re.compile(r'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
+_PAIR = re.compile(r'"((?:[^"\\]++|\\.)*+)"\s*+:\s*+(?:"((?:[^"\\]++|\\.)*+)"|(-?\d[\w.+-]*+))', re.DOTALL)
+_BETWEEN_CELLS = re.compile(r"[,;|\t]")
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
+_AROUND_A_CELL = " '\"\r\n"
 _NUMBER_OF_A_FRAME = re.compile(r"(\d+)\.0")  # what a data frame makes of the id 17 where others are missing
 # Folded names that end like ids of people and are not.
 _OTHER_IDS = (
     "productid", "itemid", "eventid", "sessionid", "orderid", "experimentid", "organisationid", "modelid", "runid",
     "listid", "variantid", "categoryid", "brandid", "buildid", "transactionid", "valid", "paid", "erasureid", "alertid",
-    "commitid", "replayid", "discardid", "expiryid", "rotationid", "keyid", "uniqueid", "assetid", "providerid",
+    "clickid", "txnid", "appid", "commitid", "replayid", "discardid", "expiryid", "rotationid", "keyid", "uniqueid", "assetid", "providerid",
 )  # fmt: skip
 _ENDINGS = _OTHER_IDS + tuple(f"{name}s" for name in _OTHER_IDS)
 _NO_PEOPLE = ("items", "features", "products", "item", "product")
@@ -63,6 +69,12 @@ def is_field_of_others(field: str) -> bool:
     return folded[-1].endswith(("id", "ids")) and folded[-1].endswith(_ENDINGS)
 
 
+def names_columns(cells: Collection[str], fields: Collection[str] = ()) -> bool:
+    """Is the first row of a table its header? One cell, or one that holds a number, is none unless it names a field of people."""
+    people = any(cell in fields or is_field_of_people(cell) for cell in cells)
+    return people or (len(cells) > 1 and not any(_NUMBER.fullmatch(cell.strip()) for cell in cells))
+
+
 def is_known(text: str | None) -> bool:
     """Is it an id, and none of the words that clients send instead of one?"""
     return text is not None and text.strip().lower() not in PLACEHOLDERS
@@ -75,6 +87,7 @@ class People:
     anonymous, devices : those that belong to these people alone.
     pseudonyms : what they are called in files that are handed out.
     elsewhere : those of the ids that name something else here, too: people only where a field holds ids of people.
+    fields : names of columns that hold ids of people by the contract of adapters, whatever they are called.
     """
 
     users: frozenset[str]
@@ -82,6 +95,7 @@ class People:
     devices: frozenset[str] = frozenset()
     pseudonyms: frozenset[str] = frozenset()
     elsewhere: frozenset[str] = frozenset()
+    fields: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
         return f"People({len(self.users)} users, {len(self.anonymous)} anonymous ids, {len(self.devices)} devices)"
@@ -95,7 +109,7 @@ class People:
 
     @cached_property
     def matcher(self) -> Matcher:
-        return Matcher(self.ids, self.elsewhere)
+        return Matcher(self.ids, self.elsewhere, self.fields)
 
     @cached_property
     def pseudonym_matcher(self) -> Matcher:
@@ -111,12 +125,13 @@ def is_distinctive(text: str) -> bool:
 class Matcher:
     """Finds ids in values, and remembers in `found` which ones.
 
-    ids : as texts. elsewhere : those that name something else, too.
+    ids : as texts. elsewhere : those that name something else, too. fields : as of `People`.
     distinctive : those that mean a person wherever they stand.
     """
 
-    def __init__(self, ids: Collection[str], elsewhere: Collection[str] = ()) -> None:
+    def __init__(self, ids: Collection[str], elsewhere: Collection[str] = (), fields: Collection[str] = ()) -> None:
         self.ids = frozenset(ids)
+        self.fields = frozenset(fields)
         self.found: set[str] = set()
         self.distinctive = frozenset(filter(is_distinctive, self.ids)) - frozenset(elsewhere)
         self._words = frozenset(text for text in self.distinctive if _WORD.fullmatch(text))
@@ -156,28 +171,44 @@ class Matcher:
         return rf"(?:^|[^\w-])(?:{'|'.join(map(_re2, texts))})(?:$|[^\w-])" if texts else "[^\\s\\S]"
 
     def in_field(self, field: str, value: str) -> bool:
-        """Does the value of a field name one of them? JSON in it is decoded."""
-        return self._is_one(field, value) or self.in_text(value)
+        """Does the value of a field name one of them? JSON in it is decoded; a field `line` holds lines as they came."""
+        return self._is_one(field, value) or (
+            self.in_line(value) if field.rpartition(".")[2] == "line" else self.in_text(value)
+        )
 
     def in_text(self, text: str) -> bool:
         """Does a text name one of them: a line of JSON, a page, a sentence?"""
-        if text[:1] in "{[" or text[:1].isspace():
-            try:
-                whole = json.loads(text, object_pairs_hook=Pairs)
-                return sum(self._in_leaf(key, leaf) for key, leaf in leaves(whole)) > 0  # all of them, for `found`
-            except (ValueError, RecursionError):
-                pass
-        return self._in_words(text)
+        whole = _decoded(text)
+        if whole is not None:
+            return sum(self._in_leaf(key, leaf) for key, leaf in leaves(whole)) > 0  # all of them, for `found`
+        return self._in_pairs(text) | self._in_words(text)
+
+    def in_line(self, text: str) -> bool:
+        """May a line as it came name one of them? Of one that is no JSON, any cell may be the id."""
+        if self.in_text(text):
+            return True
+        if _decoded(text) is not None:
+            return False
+        cells = {_plain(cell.strip(_AROUND_A_CELL)) for cell in _BETWEEN_CELLS.split(text)}
+        self.found |= self.ids & cells
+        return not self.ids.isdisjoint(cells)
 
     def _in_leaf(self, key: str, leaf: str) -> bool:
         return self._is_one(key, leaf) or self._in_words(leaf)
 
     def _is_one(self, field: str, value: str) -> bool:
         one = _plain(value)
-        if one not in self.ids or not is_field_of_people(field):
+        if one not in self.ids or not (field in self.fields or is_field_of_people(field)):
             return False
         self.found.add(one)
         return True
+
+    def _in_pairs(self, text: str) -> bool:
+        """Of JSON that breaks off, or begins in the middle: what is left of it in pairs."""
+        if '"' not in text or self.ids == self.distinctive:
+            return False
+        pairs = ((_string(key), _string(value) if value else number) for key, value, number in _PAIR.findall(text))
+        return sum(self._is_one(key, value) for key, value in pairs) > 0
 
     def _in_words(self, text: str) -> bool:
         if self._in_plain(text):
@@ -236,10 +267,22 @@ def _plain(text: str) -> str:
     return found[1] if (found := _NUMBER_OF_A_FRAME.fullmatch(text)) else text
 
 
+def _decoded(text: str) -> Any:
+    """A JSON object or list, keys as they stand; None where the text is neither."""
+    if text[:1] in "{[" or text[:1].isspace():
+        with contextlib.suppress(ValueError, RecursionError):
+            whole = json.loads(text, object_pairs_hook=Pairs)
+            return whole if isinstance(whole, list) else None
+    return None
+
+
 def _unescaped(text: str) -> Iterator[str]:
-    for token in _STRING.findall(text):
-        if "\\" in token:
-            try:
-                yield str(json.loads(f'"{token}"', strict=False))
-            except ValueError:
-                continue
+    return (_string(token) for token in _STRING.findall(text) if "\\" in token)
+
+
+def _string(token: str) -> str:
+    """What stands between the quotes of a string of JSON, decoded where it can be."""
+    try:
+        return str(json.loads(f'"{token}"', strict=False)) if "\\" in token else token
+    except ValueError:
+        return token

@@ -1,7 +1,9 @@
 """Lines of landed files as they stand there, and files without some of them.
 
-Every file of lines below data/landing is read as what it is: one JSON text a line, or CSV and TSV by their header (a
-record may hold newlines), gzipped or not. What stays, stays byte for byte.
+Every file of lines below data/landing is read as what it is by its content, whatever it is called: one JSON text a line,
+Snowplow's columns, or a table by its header (its rows may hold newlines), gzipped or not. A line that is none of what its
+file holds (torn, of another width, behind a quote that was never closed) is a record of its own and has no fields. What
+stays, stays byte for byte.
 
 An erasure changes a file's content, and a file is known by its content: what it is now is recorded as taken already,
 before it takes the old one's place. Files outside the home belong to whoever named them, and are left alone.
@@ -12,35 +14,42 @@ Belongs here: those records and that step. Does not belong here: who is sought (
 
 from __future__ import annotations
 
-import csv
+import codecs
 import gzip
 import hashlib
 import os
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from zantara_pipeline.privacy.people import Matcher
+from zantara_pipeline.privacy.people import Matcher, names_columns
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
+from zantara_pipeline.storage.text_rows import cut, split
+from zantara_pipeline.tracking.adapters.contract import CsvRules
 from zantara_pipeline.tracking.adapters.snowplow import COLUMNS as SNOWPLOW
 from zantara_pipeline.tracking.reader import SUFFIXES
 
 BESIDE = ".erasing"
-DAMAGED = (gzip.BadGzipFile, EOFError, zlib.error, csv.Error)
+DAMAGED = (gzip.BadGzipFile, EOFError, zlib.error)
 """What reading raises where a file is not what its name says, or ends too early."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """One line, or one record of a CSV. header : names of its cells; None: the line is JSON."""
+    """One line, or one row of a table.
+
+    cells : (name of the column, value); None: the line is JSON, or fits nothing.
+    columns : what columns are called in the envelope, by the contract of adapters.
+    """
 
     raw: bytes
-    header: tuple[str, ...] | None = None
-    delimiter: str = ","
+    cells: tuple[tuple[str, str], ...] | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def text(self) -> str:
@@ -51,24 +60,20 @@ class Record:
         return matcher.may_be_in(self.raw)
 
     def names(self, matcher: Matcher) -> bool:
-        if self.header is None:
-            return matcher.in_text(self.text)
-        return any(matcher.in_field(name, value) for name, value in self._cells())
+        """Whether an erasure takes it: of a line without fields, any cell may be the id."""
+        return matcher.in_line(self.text) if self.cells is None else self._in_cells(matcher)
+
+    def surely_names(self, matcher: Matcher) -> bool:
+        """Whether it may be handed to the person: of a line without fields nobody knows whose it is."""
+        return matcher.in_text(self.text) if self.cells is None else self._in_cells(matcher)
 
     def as_json(self) -> str:
         import json
 
-        return self.text if self.header is None else json.dumps(dict(self._cells()))
+        return self.text if self.cells is None else json.dumps({self.columns.get(n, n): v for n, v in self.cells})
 
-    def _cells(self) -> Iterator[tuple[str, str]]:
-        csv.field_size_limit(2**31 - 1)
-        if self.delimiter == ",":
-            rows = csv.reader([self.text])
-        else:
-            rows = csv.reader([self.text], delimiter=self.delimiter, quoting=csv.QUOTE_NONE)
-        for row in rows:
-            names = self.header if self.header and len(self.header) == len(row) else ("",) * len(row)
-            yield from zip(names, row, strict=True)
+    def _in_cells(self, matcher: Matcher) -> bool:
+        return any(matcher.in_field(name, value) for name, value in self.cells or ())
 
 
 def files_of_lines(home: Home) -> list[Path]:
@@ -77,29 +82,37 @@ def files_of_lines(home: Home) -> list[Path]:
     return sorted(path for path in found if path.is_file() and not path.is_symlink() and path.name.endswith(SUFFIXES))
 
 
-def raw_records(path: Path) -> Iterator[Record]:
-    """Records of a file, the header of a CSV left out.
+def people_fields(rules: CsvRules) -> frozenset[str]:
+    """Names of columns that hold ids of people because the contract says so."""
+    return frozenset(name for name, place in rules.columns.items() if place in ("user_id", "anonymous_id", "device_id"))
+
+
+def raw_records(path: Path, rules: CsvRules) -> Iterator[Record]:
+    """Records of a file, byte for byte; the header of a table is one, too.
 
     Raises
     ------
     OSError, EOFError, zlib.error : it cannot be read to its end.
     """
     with _open(path) as handle:
-        _, records = _head_and_records(path, handle)
-        yield from records
+        yield from _records(handle, rules)
 
 
-def erase_landed(home: Home, ledger: Ledger, landing: Path, matcher: Matcher) -> int:
+def erase_landed(home: Home, ledger: Ledger, landing: Path, matcher: Matcher, rules: CsvRules) -> int:
     """Write the files again that name somebody, without those lines; returns how many files. May be done again.
 
-    landing : where events are read from; names of files are relative to it.
+    landing : where events are read from; names of files are relative to it. rules : how the shop's tables are read.
     """
     for left in home.landing.rglob(f"*{BESIDE}"):
         left.unlink()
     done = 0
     for path in files_of_lines(home):
         try:
-            done += _without(ledger, path, _name(path, landing), matcher)
+            changed = False
+            # what a line is depends on the first of its file, and that one may go
+            while _without(ledger, path, _name(path, landing), matcher, rules):
+                changed = True
+            done += changed
         except DAMAGED:
             continue  # the proof names it as unreadable
     return done
@@ -109,16 +122,14 @@ def _name(path: Path, landing: Path) -> str:
     return path.relative_to(landing).as_posix() if path.is_relative_to(landing) and path != landing else path.name
 
 
-def _without(ledger: Ledger, path: Path, name: str, matcher: Matcher) -> bool:
+def _without(ledger: Ledger, path: Path, name: str, matcher: Matcher, rules: CsvRules) -> bool:
     # most files name nobody: reading one costs less than packing it again only to throw the copy away
-    if not any(record.may_name(matcher) and record.names(matcher) for record in raw_records(path)):
+    if not any(record.may_name(matcher) and record.names(matcher) for record in raw_records(path, rules)):
         return False
     beside = path.with_name(path.name + BESIDE)
     try:
         with _open(path) as source, beside.open("wb") as target, _packing(path, target) as packed:
-            head, records = _head_and_records(path, source)
-            packed.write(head)
-            for record in records:
+            for record in _records(source, rules):
                 if not (record.may_name(matcher) and record.names(matcher)):
                     packed.write(record.raw)
         with beside.open("rb+") as written:
@@ -150,32 +161,47 @@ def _packing(path: Path, target: BinaryIO) -> Any:
     return contextlib.nullcontext(target)
 
 
-def _head_and_records(path: Path, handle: BinaryIO) -> tuple[bytes, Iterator[Record]]:
-    kind = Path(path.name.removesuffix(".gz")).suffix
-    if kind not in (".csv", ".tsv"):
-        return b"", map(Record, handle)
-    delimiter = "\t" if kind == ".tsv" else ","
-    whole = _whole_records(handle) if kind == ".csv" else iter(handle)  # quotes mean nothing in a TSV
-    head = next(whole, b"")
-    names = tuple(next(csv.reader([head.decode("utf-8-sig", "replace")], delimiter=delimiter), []))
-    if kind == ".tsv" and len(names) == len(SNOWPLOW):  # the enricher writes no header
-        records = (Record(raw, tuple(SNOWPLOW), delimiter) for raw in _chained(head, whole))
-        return b"", records
-    return head, (Record(raw, names, delimiter) for raw in whole)
+def _records(handle: BinaryIO, rules: CsvRules) -> Iterator[Record]:
+    """By the first line that is not blank."""
+    lines = iter(handle)
+    blank: list[bytes] = []
+    first = next(lines, b"")
+    while first and not first.strip():
+        blank.append(first)
+        first = next(lines, b"")
+    yield from map(Record, blank)
+    if not first:
+        return
+    header = first.removeprefix(codecs.BOM_UTF8)
+    if _is_json(header) or _snowplow(header) is not None:
+        yield from map(_line, chain([first], lines))
+        return
+    yield Record(first)
+    yield from _rows(lines, header, rules)
 
 
-def _chained(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from rest
+def _rows(lines: Iterator[bytes], header: bytes, rules: CsvRules) -> Iterator[Record]:
+    delimiter = max((rules.delimiter, *",;\t|"), key=lambda mark: len(split(header, mark) or ()))
+    names = split(header, delimiter) or []
+    known = names_columns(names, people_fields(rules))
+    for taken, cells in cut(lines, delimiter, len(names)):
+        if cells and known and not _is_json(taken[0]):
+            yield Record(b"".join(taken), tuple(zip(names, cells, strict=True)), rules.columns)
+        else:  # blank, of another width or another format, or below no header
+            yield from map(_line, taken)
 
 
-def _whole_records(handle: BinaryIO) -> Iterator[bytes]:
-    """Lines, joined while a quote is open."""
-    held = b""
-    for line in handle:
-        held += line
-        if held.count(b'"') % 2 == 0:
-            yield held
-            held = b""
-    if held:
-        yield held
+def _line(raw: bytes) -> Record:
+    return Record(raw, _snowplow(raw))
+
+
+def _is_json(line: bytes) -> bool:
+    return line.lstrip()[:1] in (b"{", b"[")
+
+
+def _snowplow(line: bytes) -> tuple[tuple[str, str], ...] | None:
+    """The cells of a row as the enricher writes it: without a header, and quotes mean nothing there."""
+    if line.count(b"\t") != len(SNOWPLOW) - 1:
+        return None
+    cells = line.decode("utf-8-sig", "replace").rstrip("\r\n").split("\t")
+    return tuple(zip(SNOWPLOW, cells, strict=True))

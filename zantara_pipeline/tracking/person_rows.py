@@ -13,6 +13,7 @@ import duckdb
 
 from zantara_pipeline.privacy.people import PLACEHOLDERS, People
 from zantara_pipeline.storage.home import Home
+from zantara_pipeline.tracking.adapters.contract import CsvRules
 from zantara_pipeline.tracking.landed_lines import DAMAGED, files_of_lines, raw_records
 from zantara_pipeline.tracking.sql_checks import quote
 from zantara_pipeline.tracking.whose import stored_lines
@@ -48,13 +49,13 @@ def kept_lines(home: Home, people: People) -> list[str]:
     return list(stored_lines(home, people.matcher))
 
 
-def landed_lines(home: Home, people: People) -> list[dict[str, str]]:
-    """Landed lines that name them, with the file they stand in."""
+def landed_lines(home: Home, people: People, rules: CsvRules) -> list[dict[str, str]]:
+    """Landed lines that name them, with the file they stand in; none that may be somebody else's."""
     found = []
     for path in files_of_lines(home):
         with contextlib.suppress(*DAMAGED):
-            for record in raw_records(path):
-                if record.may_name(people.matcher) and record.names(people.matcher):
+            for record in raw_records(path, rules):
+                if record.may_name(people.matcher) and record.surely_names(people.matcher):
                     name = path.relative_to(home.landing).as_posix()
                     found.append({"file": name, "line": record.text.rstrip("\r\n")})
     return found

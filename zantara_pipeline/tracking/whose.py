@@ -23,7 +23,8 @@ import pyarrow.parquet as pq
 from zantara_pipeline.privacy.people import PLACEHOLDERS, Matcher, Pairs, People, is_field_of_others, is_known, leaves
 from zantara_pipeline.storage.engine import open_engine
 from zantara_pipeline.storage.home import Home
-from zantara_pipeline.tracking.landed_lines import DAMAGED, files_of_lines, raw_records
+from zantara_pipeline.tracking.adapters.contract import CsvRules
+from zantara_pipeline.tracking.landed_lines import DAMAGED, files_of_lines, people_fields, raw_records
 from zantara_pipeline.tracking.sql_checks import quote
 
 MEMORY = "300MB"
@@ -35,16 +36,16 @@ _KEYS = {
 Ids = dict[str, str]
 
 
-def whose(home: Home, users: Collection[str]) -> People:
-    """The people with these user ids, and the ids that are theirs alone."""
-    wanted = frozenset(users)
+def whose(home: Home, users: Collection[str], rules: CsvRules) -> People:
+    """The people with these user ids, and the ids that are theirs alone. rules : how the shop's tables are read."""
+    wanted, fields = frozenset(users), people_fields(rules)
     theirs: dict[str, set[str]] = {"anonymous": set(), "device": set()}
     others: dict[str, set[str]] = {"anonymous": set(), "device": set()}
     for kind, text, mine, foreign in _in_lake(home, wanted):
         theirs[kind] |= {text} if mine else set()
         others[kind] |= {text} if foreign else set()
     elsewhere = _elsewhere_in_lake(home, wanted)
-    for line in _lines(home, Matcher(wanted)):
+    for line in _lines(home, Matcher(wanted, fields=fields), rules):
         ids = ids_of(line)
         if ids.get("user") in wanted:
             for kind, known in theirs.items():
@@ -53,7 +54,7 @@ def whose(home: Home, users: Collection[str]) -> People:
             elsewhere |= _of_others(line) & wanted
     candidates = theirs["anonymous"] | theirs["device"]
     if candidates:
-        for ids in map(ids_of, _lines(home, Matcher(candidates))):
+        for ids in map(ids_of, _lines(home, Matcher(candidates, fields=fields), rules)):
             if "user" in ids and ids["user"] not in wanted:
                 for kind, known in others.items():
                     known |= {ids[kind]} if kind in ids else set()
@@ -64,6 +65,7 @@ def whose(home: Home, users: Collection[str]) -> People:
         frozenset(theirs["anonymous"] - others["anonymous"] - wanted),
         frozenset(theirs["device"] - others["device"] - wanted),
         elsewhere=frozenset(elsewhere),
+        fields=fields,
     )
 
 
@@ -135,12 +137,12 @@ def _of_others(line: str) -> set[str]:
     return {leaf for key, leaf in leaves(whole) if is_field_of_others(key)}
 
 
-def _lines(home: Home, matcher: Matcher) -> Iterator[str]:
+def _lines(home: Home, matcher: Matcher, rules: CsvRules) -> Iterator[str]:
     """As JSON where they are any: the landed, quarantined and restricted lines that name somebody."""
     for path in files_of_lines(home):
         with contextlib.suppress(*DAMAGED):  # what can be read of a damaged file counts
-            for record in raw_records(path):
-                if record.may_name(matcher) and record.names(matcher):
+            for record in raw_records(path, rules):
+                if record.may_name(matcher) and record.surely_names(matcher):
                     yield record.as_json()
     yield from stored_lines(home, matcher)
 

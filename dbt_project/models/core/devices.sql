@@ -12,6 +12,6 @@ select
     min(occurred_at) as first_seen_at,
     max(occurred_at) as last_seen_at,
     count(*) as events
-from {{ touched_events() }}
+from {{ ref('int_events__touched') if takes_changes_only() else ref('stg_lake__events') }}
 where {{ is_known('device_id') }} and {{ is_touched('device_id', 'device') }}
 group by device_id

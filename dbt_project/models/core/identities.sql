@@ -12,7 +12,7 @@ with sightings as (
         {{ known('user_id') }} as user_id,
         occurred_at,
         event_id
-    from {{ touched_events() }}
+    from {{ ref('int_events__touched') if takes_changes_only() else ref('stg_lake__events') }}
     where {{ is_known(id_type ~ '_id') }} and {{ is_touched(id_type ~ '_id', id_type) }}
     {% if not loop.last %} union all {% endif %}
     {% endfor %}

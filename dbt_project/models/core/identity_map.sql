@@ -8,6 +8,6 @@ select
     count(distinct user_id) as users,
     min(occurred_at) as first_seen_at,
     max(occurred_at) as last_seen_at
-from {{ touched_events() }}
+from {{ ref('int_events__touched') if takes_changes_only() else ref('stg_lake__events') }}
 where {{ is_known('anonymous_id') }} and {{ is_known('user_id') }} and {{ is_touched('anonymous_id', 'anonymous') }}
 group by anonymous_id

@@ -10,7 +10,7 @@ with memberships as (
         max(occurred_at) as last_seen_at,
         max((occurred_at, event_id)) as latest,
         count(*) as events
-    from {{ touched_events() }}
+    from {{ ref('int_events__touched') if takes_changes_only() else ref('stg_lake__events') }}
     where {{ is_known('organisation_id') }} and {{ is_known('user_id') }} and {{ is_touched('user_id', 'user') }}
     group by organisation_id, user_id
 )

@@ -13,7 +13,7 @@ with activity as (
         max(occurred_at) as last_seen_at,
         count(*) as events,
         count(distinct {{ known('device_id') }}) as devices
-    from {{ touched_events() }}
+    from {{ ref('int_events__touched') if takes_changes_only() else ref('stg_lake__events') }}
     where {{ is_known('user_id') }} and {{ is_touched('user_id', 'user') }} and occurred_at <= {{ as_of() }}
     group by user_id
 ),

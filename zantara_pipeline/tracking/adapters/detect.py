@@ -19,6 +19,7 @@ from typing import Any
 
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.settings import EventFormat
+from zantara_pipeline.storage.text_rows import split
 from zantara_pipeline.tracking.adapters import csv_rows, ga4, segment, snowplow
 from zantara_pipeline.tracking.adapters.contract import AdaptersContract, load_adapters
 from zantara_pipeline.tracking.adapters.stream import Adaptation, read_object
@@ -100,7 +101,7 @@ class Intake:
         return given
 
     def _refuse_table(self, path: Path, first: bytes) -> None:
-        header = set(csv_rows.split(first, self.contract.csv.delimiter) or ())
+        header = set(split(first, self.contract.csv.delimiter) or ())
         if header >= _LEDGER or ("product_id" in header and not header & set(csv_rows.NEEDED)):
             raise NotEvents("a catalogue or a consent ledger by its header; no events are read from it", path)
         what = f"neither Snowplow's {len(snowplow.COLUMNS)} columns nor a header of events: {self._csv_problem(first)}"
@@ -108,13 +109,13 @@ class Intake:
 
     def _columns_advice(self, first: bytes) -> str:
         """A header of a single cell that holds another separator is cut wrongly; else its columns bear other names."""
-        header = csv_rows.split(first, self.contract.csv.delimiter) or ()
+        header = split(first, self.contract.csv.delimiter) or ()
         other = len(header) == 1 and any(mark in header[0] for mark in ",;\t|")
         return "set csv.delimiter in adapters.yaml to what stands between its cells" if other else _MAP_COLUMNS
 
     def _csv_problem(self, first: bytes) -> str | None:
         """Why a first line is no header of events; JSON is none."""
-        header = csv_rows.split(first, self.contract.csv.delimiter)
+        header = split(first, self.contract.csv.delimiter)
         if header is None or first.lstrip().startswith((b"{", b"[")):
             return "not a line of a CSV"
         return csv_rows.header_problem(header, self.contract.csv, self.plan.privacy)

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from zantara_pipeline.storage.text_rows import cut, split
 from zantara_pipeline.tracking.adapters import csv_rows, ga4, segment, snowplow
 from zantara_pipeline.tracking.adapters.contract import AdaptersContract
 from zantara_pipeline.tracking.adapters.draft import Draft, Unreadable
@@ -147,17 +148,18 @@ class Adaptation:
         where: dict[int, str] = {}
         for line in lines:
             if not _is_blank(line):
-                header = csv_rows.split(line, rules.delimiter) or []
+                header = split(line, rules.delimiter) or []
                 where = csv_rows.places(header, rules, privacy)
                 yield b"\n"
                 break
             yield line
         names = header or []
-        for line, cells, taken in csv_rows.cut(lines, rules.delimiter, len(names)):
+        for taken, cells in cut(lines, rules.delimiter, len(names)):
+            line = taken[0]
             if _is_blank(line):
                 yield line
                 continue
-            yield from [b"\n"] * (taken - 1)
+            yield from [b"\n"] * (len(taken) - 1)
             yield self._counted(line, lambda cells=cells: self._row(cells, where, names))  # type: ignore[misc]
 
     def _row(self, cells: list[str] | None, where: dict[int, str], names: list[str]) -> dict[str, Any]:
