@@ -226,7 +226,13 @@ def record(folder: Path) -> Recorded:
         lake.rows.append(row("e2", at(1), device_id="d"))
     recorded.append(_recorded(folder, ["path:models/segments"]))
     anew, follow, _ = (
-        [statement for node, sent in nodes.items() if not _is_segment(node) for statement in sent if _changes(*statement)]
+        [
+            statement
+            for node, sent in nodes.items()
+            if not _is_segment(node)
+            for statement in sent
+            if _changes(*statement)
+        ]
         for nodes in recorded
     )
     manifest = (folder / "target" / "manifest.json").read_text(encoding="utf-8")
