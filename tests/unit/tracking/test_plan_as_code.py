@@ -288,6 +288,91 @@ def test_what_a_property_may_not_have_here_leaves_the_others_alone(tmp_path: Pat
     write_events([imported], tmp_path / "out")
 
 
+def imported_from(tmp_path: Path, document: Any) -> list[Any]:
+    """The events of a foreign plan; each of them can be written."""
+    (tmp_path / "plan.json").write_text(json.dumps(document))
+    events = read_foreign_plan(tmp_path / "plan.json").events
+    write_events(events, tmp_path / "out" / "tracking_plan")
+    return events
+
+
+@pytest.mark.parametrize(
+    ("rule", "left", "why"),
+    [
+        ({"type": "string", "pattern": r"^\d+$"}, "pattern", "write the pattern anchored"),
+        ({"type": "string", "pattern": "[a-z]"}, "pattern", "write the pattern anchored"),
+        ({"type": "string", "pattern": "^(a$"}, "pattern", "not a regular expression"),
+        ({"type": "integer", "maximum": 1e19}, "maximum", "integer holds"),
+        ({"type": "string", "minimum": 3}, "minimum", "for numbers"),
+        ({"type": "string", "maxLength": 0}, "maxLength", "greater than or equal to 1"),
+        ({"type": "string", "enum": [1, 2]}, "enum", "string"),
+        ({"type": "string", "enum": [None]}, "enum", "at least 1"),
+        ({"type": "string", "description": {"de": "Was."}}, "description", "string"),
+        ({"type": "number", "minimum": 3, "maximum": 2}, "maximum", "no value is"),
+    ],
+)
+def test_a_rule_that_has_no_place_here_is_named_and_costs_nothing_else(
+    tmp_path: Path, rule: dict[str, Any], left: str, why: str
+) -> None:
+    inner = {"properties": {"size": rule, "name": {"type": "string", "maxLength": 9}}, "required": ["size"]}
+    shape = {"type": "TRACK", "key": "sent", "jsonSchema": {"properties": {"properties": inner}}}
+    [sent] = imported_from(tmp_path, {"rules": [shape]})
+    [note] = sent.notes
+    assert note.startswith(f"property 'size': '{left}' is left out: ") and why in note and "\n" not in note
+    assert sent.entry["properties"]["name"] == {"type": "string", "max_length": 9}
+    size = sent.entry["properties"]["size"]
+    assert (size["type"], size["required"]) == (rule["type"], True) and (left == "maximum" or len(size) <= 3)
+
+
+def test_null_among_the_values_of_a_property_makes_it_nullable(tmp_path: Path) -> None:
+    kinds = {
+        "colour": {"type": ["string", "null"], "enum": ["red", None]},
+        "size": {"type": "string", "enum": [None, "s"]},
+    }
+    [sent] = imported_from(tmp_path, {"event": "sent", "properties": kinds})
+    assert sent.notes == []
+    assert sent.entry["properties"] == {
+        "colour": {"type": "string", "nullable": True, "enum": ["red"]},
+        "size": {"type": "string", "nullable": True, "enum": ["s"]},
+    }
+
+
+def test_a_property_of_an_entry_carries_every_rule_of_our_own_plan(tmp_path: Path) -> None:
+    rules = {"type": "string", "max_length": 9, "pii": "pseudonym", "retention_days": 3, "nullable": True}
+    [sent] = imported_from(
+        tmp_path, {"event": "sent", "properties": {"size": rules, "price": {"type": "money", "min": 0}}}
+    )
+    assert sent.notes == []
+    assert sent.entry["properties"] == {"size": rules, "price": {"type": "money", "min": 0}}
+
+
+def test_what_an_entry_says_otherwise_than_our_plan_is_named_and_costs_nothing_else(tmp_path: Path) -> None:
+    entry = {"event": "sent", "owner": "the web team", "platforms": ["Web"], "purpose": "To know."}
+    [sent] = imported_from(tmp_path, entry | {"properties": {"size": "string", "2nd": "string", "x" * 41: "string"}})
+    assert [note.split(":")[0] for note in sent.notes] == [
+        'property "2nd" is left out', f'property "{"x" * 41}" is left out', "'owner' is left out", "'platforms' is left out",
+    ]  # fmt: skip
+    assert sent.entry == {
+        "event": "sent", "version": "1-0-0", "purpose": "To know.", "properties": {"size": {"type": "string"}},
+    }  # fmt: skip
+
+
+def test_an_event_that_cannot_have_a_name_here_leaves_the_others_alone(tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    schema: dict[str, Any] = {"type": "TRACK", "jsonSchema": {}}
+    file.write_text(
+        json.dumps({"rules": [schema | {"key": name} for name in ("購入", "閲覧", "3D Viewed", "sent")] + [schema]})
+    )
+    plan = read_foreign_plan(file)
+    assert [event.entry["event"] for event in plan.events] == ["sent"]
+    assert [note.partition(" is left out: ")[0] for note in plan.notes] == [
+        'event "購入"', 'event "閲覧"', 'event "3D Viewed"', 'event ""',
+    ]  # fmt: skip
+    file.write_text(json.dumps({"event": "購入"}))
+    with pytest.raises(InputError, match="no event is left"):
+        read_foreign_plan(file)
+
+
 def test_a_plan_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "plan.json"
     file.write_text("[" * 100_000)
