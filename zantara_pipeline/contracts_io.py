@@ -7,6 +7,7 @@ contract means (each domain package owns its pydantic models).
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -178,20 +179,57 @@ def overlay_files(dirs: Sequence[Path], pattern: str) -> dict[str, Path]:
 
 
 _FOLDERS = ("tracking_plan", "experiments")
+_EVENT = re.compile(r"^event:", re.MULTILINE)
 
 
 def refuse_misnamed(dirs: Sequence[Path]) -> None:
-    """A file of a shop's contracts whose name is nearly right would be left out without a word.
+    """Contracts of a shop that stand under another name than they are sought by would be left out without a word.
 
     Raises
     ------
-    InputError : a name that differs from one of the package's by a slip (.yml, tracking-plan, adapter.yaml).
+    InputError : a name that differs from one of the package's by a slip (.yml, tracking-plan, adapter.yaml), a folder that
+        is one too deep or too high, one without any contract.
     """
-    known = {path.name for path in PACKAGED.glob("*.yaml")} | set(_FOLDERS)
     for folder in dirs:
-        for path in sorted(folder.glob("*")):
-            near = difflib.get_close_matches(path.name, known - {path.name}, n=1, cutoff=0.8)
-            if path.name not in known and near and (path.is_dir() == (near[0] in _FOLDERS)):
-                raise InputError("no contract has this name", path, f"did you mean '{near[0]}'?")
-        for path in sorted(found for inner in _FOLDERS for found in (folder / inner).glob("*.yml")):
-            raise InputError("contracts end with .yaml", path, f"name it {path.stem}.yaml")
+        _refuse_slips(folder)
+        refuse_misplaced(folder)
+        if not _contracts(folder):
+            below = next((path for path in sorted(folder.glob("*/")) if _contracts(path)), None)
+            todo = f"name {below}" if below else f"put one there: {', '.join(sorted(_names()))}"
+            raise InputError("no contract in this folder", folder, todo)
+
+
+def refuse_misplaced(folder: Path) -> None:
+    """
+    Raises
+    ------
+    InputError : the folder is one too deep, or events stand in it and not in its tracking_plan/.
+    """
+    strange = [path for path in sorted(folder.glob("*.y*ml")) if path.name not in _names() and path.is_file()]
+    place = folder.absolute()
+    if strange and place.name in _FOLDERS:
+        raise InputError("it is a part of a folder of contracts", folder, f"name the folder above it, {place.parent}")
+    for path in strange:
+        if _EVENT.search(path.read_text(encoding="utf-8", errors="replace")):
+            raise InputError(
+                "an event stands in the folder of contracts itself", path, "put it into tracking_plan/ there"
+            )
+
+
+def _names() -> set[str]:
+    return {path.name for path in PACKAGED.glob("*.yaml")} | {f"{folder}/*.yaml" for folder in _FOLDERS}
+
+
+def _contracts(folder: Path) -> list[Path]:
+    """What of a folder is read."""
+    return [path for name in _names() for path in folder.glob(name)]
+
+
+def _refuse_slips(folder: Path) -> None:
+    known = {name.removesuffix("/*.yaml") for name in _names()}
+    for path in sorted(folder.glob("*")):
+        near = difflib.get_close_matches(path.name, known - {path.name}, n=1, cutoff=0.8)
+        if path.name not in known and near and (path.is_dir() == (near[0] in _FOLDERS)):
+            raise InputError("no contract has this name", path, f"did you mean '{near[0]}'?")
+    for path in sorted(found for inner in _FOLDERS for found in (folder / inner).glob("*.yml")):
+        raise InputError("contracts end with .yaml", path, f"name it {path.stem}.yaml")

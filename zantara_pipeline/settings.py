@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     export_keys_file, export_keys : the keys for pseudonyms in exports, in the same way.
     """
 
-    model_config = SettingsConfigDict(env_prefix="ZANTARA_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="ZANTARA_", env_ignore_empty=True, extra="ignore", frozen=True)
 
     home: Path = PROJECT_ROOT
     contracts: Path | None = None

@@ -20,6 +20,7 @@ from zantara_pipeline.contracts_io import (
     overlay_files,
     parse_contract,
     refuse_misnamed,
+    refuse_misplaced,
     validate_contract,
 )
 from zantara_pipeline.errors import InputError
@@ -394,10 +395,10 @@ def load_plan(dirs: Sequence[Path]) -> TrackingPlan:
     ------
     InputError : the first thing wrong, with file, line and key.
     """
-    refuse_misnamed([folder for folder in dirs if folder != PACKAGED])
     privacy_file = overlay_files(dirs, "privacy.yaml").get("privacy.yaml")
     if privacy_file is None:
         raise InputError("no privacy.yaml among the contracts", dirs[-1], "restore the packaged one")
+    refuse_misnamed([folder for folder in dirs if folder != PACKAGED])
     privacy = parse_contract(PrivacyContract, privacy_file)
     events, own = {}, set()
     for name, path in overlay_files(dirs, "tracking_plan/*.yaml").items():
@@ -426,6 +427,8 @@ def load_plan_folder(folder: Path) -> TrackingPlan:
     InputError : no such folder, or no tracking_plan in it; or as `load_plan`.
     """
     if not (folder / "tracking_plan").is_dir():
+        if folder.is_dir():
+            refuse_misplaced(folder)
         raise InputError("no folder of contracts (it has no tracking_plan/)", folder, "name one that has")
     return load_plan([folder] if (folder / "privacy.yaml").exists() else [PACKAGED, folder])
 

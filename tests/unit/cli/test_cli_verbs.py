@@ -170,6 +170,30 @@ def test_a_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, valu
     assert f"setting {name}" in str(error.value) and "\n" not in str(error.value)
 
 
+def test_a_setting_that_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a shell and a compose file leave it; the working folder is nobody's contracts."""
+    for name in ("CONTRACTS", "LANDING", "AS_OF", "FORMAT", "PII_KEYS"):
+        monkeypatch.setenv(f"ZANTARA_{name}", "")
+    found = load_settings()
+    assert (found.contracts, found.landing, found.as_of, found.format, found.pii_keys) == (
+        None,
+        None,
+        None,
+        "auto",
+        None,
+    )
+
+
+def test_contracts_one_folder_too_deep_are_named(home: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "contracts" / "tracking_plan"
+    folder.mkdir(parents=True)
+    (folder / "ping.yaml").write_text("event: ping\nversion: 1-0-0\n")
+    env = {"ZANTARA_CONTRACTS": str(folder)}
+    for command in (("plan", "lint"), ("run", "--simulated-shop")):
+        done = zantara(home, *command, env=env, code=1 if command[0] == "plan" else 2)
+        assert f"name the folder above it, {tmp_path / 'contracts'}" in done.out + done.err
+
+
 def test_a_bad_clock_of_a_run_is_one_line(home: Path) -> None:
     assert "ZANTARA_AS_OF" in zantara(home, "run", "--as-of", "2026-03-01T00:00:00", code=2).only_line
 

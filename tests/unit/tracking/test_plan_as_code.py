@@ -419,11 +419,43 @@ def test_a_contract_whose_name_is_nearly_right_is_not_left_out_without_a_word(
     assert found.level == "error" and said in str(found)
 
 
+@pytest.mark.parametrize(
+    ("files", "named", "said"),
+    [
+        (("shop/tracking_plan/gift.yaml",), "shop/tracking_plan", "it is a part of a folder of contracts; name the folder above it, {root}/shop"),
+        (("shop/experiments/gift.yaml",), "shop/experiments", "it is a part of a folder of contracts; name the folder above it, {root}/shop"),
+        (("shop/contracts/tracking_plan/gift.yaml",), "shop", "no contract in this folder; name {root}/shop/contracts"),
+        (("shop/gift.yaml",), "shop", "an event stands in the folder of contracts itself; put it into tracking_plan/ there"),
+        (("shop/gift.yaml", "shop/tracking_plan/gift.yaml"), "shop", "an event stands in the folder of contracts itself"),
+        (("shop/tracking_plan/notes.md",), "shop", "no contract in this folder; put one there: adapters.yaml, alerts.yaml, "),
+        (("shop/notes/a.yaml",), "shop/notes", "an event stands in the folder of contracts itself"),
+    ],
+)  # fmt: skip
+def test_a_folder_that_is_none_of_contracts_is_refused_and_the_right_one_named(
+    tmp_path: Path, files: tuple[str, ...], named: str, said: str
+) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("event: gift\nversion: 1-0-0\n")
+    with pytest.raises(InputError) as error:
+        load_plan([PACKAGED, tmp_path / named])
+    assert said.format(root=tmp_path) in str(error.value) and "\n" not in str(error.value)
+    [found] = lint([PACKAGED, tmp_path / named], threads=1)
+    assert found.level == "error"
+
+
+def test_a_diff_of_a_folder_that_is_one_too_deep_names_the_right_one(tmp_path: Path) -> None:
+    deep = folder(tmp_path / "shop", COMPLETE) / "tracking_plan"
+    with pytest.raises(InputError, match="name the folder above it"):
+        load_plan_folder(deep)
+
+
 def test_other_files_beside_the_contracts_disturb_nobody(tmp_path: Path) -> None:
+    folder(tmp_path, COMPLETE)
     for name in ("README.md", "docker-compose.yaml", ".git", "tracking_plan/notes.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
-    assert load_plan([PACKAGED, tmp_path]).events.keys() == load_plan([PACKAGED]).events.keys()
+    assert load_plan([PACKAGED, tmp_path]).events.keys() == load_plan([PACKAGED]).events.keys() | {"wishlist_added"}
 
 
 @pytest.mark.parametrize(
