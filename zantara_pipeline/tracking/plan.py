@@ -103,9 +103,14 @@ class Property(Contract):
         for name in ("min", "max"):
             bound = getattr(self, name)
             if bound is not None and most is not None and abs(bound) > most:
-                raise ValueError(f"'{name}' is {bound:g}, and {self.type} holds {most:g} at most")
+                raise ValueError(f"'{name}' is {exact(bound)}, and {self.type} holds {exact(most)} at most")
         if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"no value is {self.min:g} at least and {self.max:g} at most")
+            raise ValueError(f"no value is {exact(self.min)} at least and {exact(self.max)} at most")
+
+
+def exact(number: int | float) -> str:
+    """A number for people, with every digit that it has; only what is longer than any whole number here is shortened."""
+    return str(int(number)) if abs(number) < 1e20 and number == int(number) else repr(number)
 
 
 # DECIMAL(18, 4) and BIGINT; a bound beyond them is no number of their type, and the engine would stop.

@@ -120,9 +120,13 @@ def test_lint_counts_properties_and_warns_of_their_names(tmp_path: Path) -> None
     [
         ({"type": "string", "pattern": "^a|b$"}, "write ^(?:...|...)$"),
         ({"type": "number", "min": float("nan")}, "finite"),
-        ({"type": "money", "max": 1e300}, "money holds 1e+14 at most"),
-        ({"type": "integer", "min": -1e19}, "integer holds 9.22337e+18 at most"),
+        ({"type": "money", "max": 1e300}, "'max' is 1e+300, and money holds 99999999999999 at most"),
+        (
+            {"type": "integer", "min": -1e19},
+            "'min' is -10000000000000000000, and integer holds 9223372036854774784 at most",
+        ),
         ({"type": "integer", "min": 10, "max": 1}, "no value is 10 at least and 1 at most"),
+        ({"type": "number", "min": 1234567.5, "max": 1234567}, "no value is 1234567.5 at least and 1234567 at most"),
     ],
 )
 def test_a_rule_that_engines_would_read_differently_or_not_at_all_is_one_error(
