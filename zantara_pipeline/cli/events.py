@@ -78,7 +78,7 @@ def adapt(
         print(json.dumps({"file": str(file), "out": str(target), **dataclasses.asdict(report)}, indent=2))
         return
     unreadable = f", {report.unreadable:,} unreadable and passed through as they came" if report.unreadable else ""
-    strange = f", {report.strange:,} of them not like its records by their keys" if report.strange else ""
+    strange = f", {report.strange_words()}" if report.strange else ""
     adapted = f"{report.records:,} records, {report.adapted:,} adapted{strange}{unreadable}"
     print(f"{file} ({report.format}): {adapted}; wrote {target}")
     _show_unmapped(report.unmapped)

@@ -81,7 +81,11 @@ def validate_file(
             con.close()
     verdict.notices += foreign_words(foreign)
     if adaptation:
-        verdict.format, verdict.unmapped = adaptation.format, adaptation.report.unmapped
+        report = adaptation.report
+        verdict.format, verdict.unmapped = report.format, report.unmapped
+        if report.strange:
+            told = f"adapted from {report.format}: {report.records:,} records, {report.strange_words()}"
+            verdict.notices.append(f"{told}; split it into files of one format")
     return verdict
 
 

@@ -244,7 +244,53 @@ def test_lines_of_ours_far_into_a_file_of_another_tool_are_counted(tmp_path: Pat
     shop = Shop(tmp_path)
     shop.land("mixed.jsonl", (FIXTURES / "segment.jsonl").read_bytes() * 21 + text([event(), event()]))
     [notice] = [notice for notice in take(shop).notices if notice.startswith("mixed.jsonl")]
-    assert ", 2 of them not like its records by their keys" in notice
+    assert "86 records from segment, 2 of them not like its records by their keys, line 85 the first (" in notice
+    verdict = validate_file(shop.landing / "mixed.jsonl", RULES, threads=1, intake=intake())
+    assert verdict.notices == [
+        "adapted from segment: 86 records, 2 of them not like its records by their keys, line 85 the first; "
+        "split it into files of one format"
+    ]
+
+
+BROKEN = b'{"event":"product_view","event_id":"e","properties":{\n["a"]\n,"price":3,"currency":"EUR"}\n{"event":"x"}\n\xff,a\n'
+
+
+@pytest.mark.parametrize(
+    ("other", "line", "what"),
+    [
+        ((FIXTURES / "ga4.jsonl").read_bytes(), 131, NAMES["ga4"]),
+        ((FIXTURES / "snowplow.tsv").read_bytes(), 131, NAMES["snowplow"]),
+        (SHAPES["batch"], 131, "requests to the batch API of Segment or RudderStack"),
+        (SHAPES["warehouse"], 131, "rows of the warehouse tables of Segment or RudderStack"),
+        (b"event_id,event,timestamp\ne1,product_view,2026-03-01T10:00:00Z\n", 131, "rows of a CSV"),
+        (b"e0;product_view;\"a;\n" + b'e1;"product_view";2026-03-01T10:00:00Z\n' * 2, 132, "rows of a CSV"),
+    ],
+)  # fmt: skip
+def test_broken_lines_do_not_hide_those_of_another_tool(tmp_path: Path, other: bytes, line: int, what: str) -> None:
+    shop = Shop(tmp_path)
+    shop.land("mixed.jsonl", text([viewed() | {"event_id": f"e{n}"} for n in range(30)]) + BROKEN * 20 + other)
+    said = f"some of its lines look like {what}, line {line} among them, and are not adapted; split it into files of one format"
+    assert [notice for notice in take(shop).notices if "look like" in notice] == [f"mixed.jsonl: {said}"]
+    assert validate_file(shop.landing / "mixed.jsonl", RULES, threads=1, intake=intake()).notices == [said]
+
+
+@pytest.mark.parametrize("name", ["segment.jsonl", "ga4.jsonl", "snowplow.tsv"])
+def test_rows_of_a_csv_in_a_file_of_another_tool_are_named(tmp_path: Path, name: str) -> None:
+    shop = Shop(tmp_path)
+    lines = (FIXTURES / name).read_bytes().splitlines(keepends=True)
+    rows = b"event_id,event,timestamp\ne1,product_view,2026-03-01T10:00:00Z\n"
+    shop.land("mixed.jsonl", b"".join(lines * 20) + rows)
+    said = f"some of its lines look like rows of a CSV, line {20 * len(lines) + 1} among them, and are not adapted; "
+    assert [notice for notice in take(shop).notices if "look like" in notice] == [
+        f"mixed.jsonl: {said}split it into files of one format"
+    ]
+
+
+def test_broken_lines_alone_are_lines_of_no_other_tool(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    garbage = b'one, two, three\n{"userId":\n"text, with, commas"\n"a":1,"b":2,"c":3\n"a":1,"b":2,"c":3\n'
+    shop.land("dirty.jsonl", text([viewed()] * 30) + BROKEN * 20 + garbage)
+    assert take(shop).notices == []
 
 
 @pytest.mark.parametrize(

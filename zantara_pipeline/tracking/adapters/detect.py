@@ -124,26 +124,37 @@ _ARRAY = "it is one JSON array; write one event a line (jq -c '.[]')"
 _MAP_COLUMNS = "name the columns in adapters.yaml (csv.columns), or correct the file"
 
 
-_OTHER_SHAPES: tuple[tuple[Callable[[dict[str, Any]], bool], str, str], ...] = (
-    (
+@dataclass(frozen=True)
+class _Shape:
+    """What Segment and RudderStack write elsewhere than in a file of messages: every line of it would be suppressed."""
+
+    holds: Callable[[dict[str, Any]], bool]
+    name: str
+    about: str
+    todo: str
+
+
+_OTHER_SHAPES = (
+    _Shape(
         segment.is_batch,
-        "its first lines are requests to the batch API of Segment or RudderStack, several messages each",
+        "requests to the batch API of Segment or RudderStack",
+        ", several messages each",
         "write one message a line (jq -c '.batch[]')",
     ),
-    (
+    _Shape(
         segment.is_warehouse_row,
-        "its first lines are rows of the warehouse tables of Segment or RudderStack, which name their columns otherwise",
+        "rows of the warehouse tables of Segment or RudderStack",
+        ", which name their columns otherwise",
         "export the messages as the tracking API has them, or write the rows as CSV and name the columns in adapters.yaml",
     ),
 )
 
 
 def _refuse_other_shapes(path: Path, lines: Sequence[bytes]) -> None:
-    """What Segment and RudderStack write elsewhere than in a file of messages: every line of it would be suppressed."""
     records = [record for line in lines if (record := _object_of(line)) is not None]
-    for is_shape, what, todo in _OTHER_SHAPES:
-        if any(map(is_shape, records)):
-            raise InputError(what, path, todo)
+    for shape in _OTHER_SHAPES:
+        if any(map(shape.holds, records)):
+            raise InputError(f"its first lines are {shape.name}{shape.about}", path, shape.todo)
 
 
 def _advice(lines: Sequence[bytes], otherwise: str) -> str:
@@ -172,6 +183,20 @@ def format_of(line: bytes) -> str | None:
         return None
     record = _object_of(line)
     return None if record is None else _kind_of(record)
+
+
+MARKS = (*segment.MARKS, *snowplow.MARKS, *ga4.MARKS)
+"""Each object of another tool has one of these keys."""
+
+
+def other_tool(line: bytes) -> str | None:
+    """What a line of another tool looks like, in words; None for our own lines, and for what is nothing known."""
+    record = _object_of(line)
+    for shape in _OTHER_SHAPES:  # first: a row of a warehouse has an event and a timestamp too
+        if record is not None and shape.holds(record):
+            return shape.name
+    kind = format_of(line)
+    return None if kind in (None, "envelope") else NAMES[str(kind)]
 
 
 def _object_of(line: bytes) -> dict[str, Any] | None:
