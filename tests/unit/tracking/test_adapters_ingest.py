@@ -288,9 +288,58 @@ def test_rows_of_a_csv_in_a_file_of_another_tool_are_named(tmp_path: Path, name:
 
 def test_broken_lines_alone_are_lines_of_no_other_tool(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
-    garbage = b'one, two, three\n{"userId":\n"text, with, commas"\n"a":1,"b":2,"c":3\n"a":1,"b":2,"c":3\n'
+    garbage = b'one, two, three\n{"userId":\n"text, with, commas"\n"a":1,"b":2,"c":3\n"a":1,"b":2,"c":3\n\xff,a,b\n\xff,a,b\na\0,b,c\na\0,b,c\n'
     shop.land("dirty.jsonl", text([viewed()] * 30) + BROKEN * 20 + garbage)
     assert take(shop).notices == []
+
+
+TWO = [viewed() | {"event_id": f"e{n}"} for n in (1, 2)]
+LAYOUTS: dict[str, tuple[bytes, str]] = {
+    "an array in a line": (json.dumps(TWO).encode(), "it is one JSON array; write one event a line (jq -c '.[]')"),
+    "a long array in a line": (json.dumps(TWO * 3000).encode(), "it is one JSON array; write one event a line (jq -c '.[]')"),
+    "an array, an event a line": (b"[\n" + text(TWO[:1]).replace(b"\n", b",\n") + text(TWO[1:]) + b"]\n", "it is one JSON array; "),
+    "an array, its bracket before": (b"[" + text(TWO).replace(b"}\n{", b"},\n{").strip() + b"]", "it is one JSON array; "),
+    "an indented array": (json.dumps(TWO, indent=2).encode(), "it is one JSON array; "),
+    "an array after a mark": (b"\xef\xbb\xbf\r\n" + json.dumps(TWO, indent=2).encode(), "it is one JSON array; "),
+    "indented objects": (b"\n".join(json.dumps(one, indent=4).encode() for one in TWO), "its JSON objects take several lines each; write one event a line (jq -c .)"),
+    "UTF-16": (text(TWO).decode().encode("utf-16"), "it is UTF-16; write it as UTF-8 (iconv -f UTF-16 -t UTF-8)"),
+    "UTF-16, big end first": (b"\xfe\xff" + text(TWO).decode().encode("utf-16-be"), "it is UTF-16; "),
+    "UTF-16 without a mark": (text(TWO).decode().encode("utf-16-le"), "it is UTF-16LE; write it as UTF-8 (iconv -f UTF-16LE -t UTF-8)"),
+    "UTF-16, big end first, without a mark": (text(TWO).decode().encode("utf-16-be"), "it is UTF-16BE; "),
+    "UTF-32": (text(TWO).decode().encode("utf-32"), "it is UTF-32; "),
+    "UTF-32 without a mark": (text(TWO).decode().encode("utf-32-be"), "it is UTF-32BE; "),
+    "a table in UTF-16": ((FIXTURES / "events.csv").read_text().encode("utf-16-le"), "it is UTF-16LE; "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("packed", [False, True], ids=["", "gz"])
+def test_a_file_without_an_event_a_line_is_refused_with_what_to_do(tmp_path: Path, name: str, packed: bool) -> None:
+    content, said = LAYOUTS[name]
+    shop = Shop(tmp_path)
+    path = shop.landing / f"other.json{'.gz' if packed else ''}"
+    path.write_bytes(gzip.compress(content) if packed else content)
+    result = take(shop)
+    assert result.refused[path.name].startswith(f"{path}: {said}") and not result.files
+    for judge in (validate_file, adapt_file):
+        with pytest.raises(InputError, match="; write "):
+            judge(path, tmp_path / "o", intake()) if judge is adapt_file else judge(
+                path, RULES, threads=1, intake=intake()
+            )
+
+
+@pytest.mark.parametrize(
+    "dirt",
+    [
+        json.dumps(TWO).encode(), b"[", b"[{", b"{", b'{\n"a":1', b'[{"event":"x"},', b"\xff\xfe", b"\0\0\0\0", b"{\0\"\0", b"\0{",
+        b"[[[{", b'[\n{"event":"x"}\n]', b'{\n"event": "x"\n}',
+    ],
+)  # fmt: skip
+def test_dirt_in_the_first_line_costs_the_lines_after_it_nothing(tmp_path: Path, dirt: bytes) -> None:
+    shop = Shop(tmp_path)
+    shop.land("dirty.jsonl", dirt + b"\n" + text(TWO))
+    result = take(shop)
+    assert result.refused == {} and result.total.accepted == 2
 
 
 @pytest.mark.parametrize(
@@ -420,7 +469,7 @@ Prepare = Callable[[Path], tuple[Path, Path]]
         (lambda root: (made(root, "a.json", b'[{"type":"track"}]'), root / "o"), "it is one JSON array; write one event a line"),
         (lambda root: (made(root, "a.csv", b"event_id,event,timestamp\n"), root / "o"), "there is no event in it"),
         (lambda root: (made(root, "a.csv", b"event_id;event;timestamp\n1;a;b\n"), root / "o"), "set csv.delimiter"),
-        (lambda root: (made(root, "a.csv", "event_id,event\n".encode("utf-16")), root / "o"), "save it as UTF-8"),
+        (lambda root: (made(root, "a.csv", "event_id,event\n".encode("utf-16")), root / "o"), "write it as UTF-8"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_adapted_leaves_no_output(tmp_path: Path, prepare: Prepare, said: str) -> None:
