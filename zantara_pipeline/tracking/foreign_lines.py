@@ -27,7 +27,7 @@ _NAMED, _LOOKED_AT, _LOOKED_BYTES = 20, 2_000, 4 * 2**20
 # Objects with a tool's key, and lines of as many columns as Snowplow has.
 _MARKED = rf"""(regexp_matches(line, '"(?:{"|".join(MARKS)})"\s*:') OR strlen(line) - strlen(replace(line, chr(9), '')) = {len(COLUMNS) - 1})"""
 # Text, no JSON, and no piece of a line of it.
-_ROW = r"""NOT regexp_matches(line, '^\s*[\[{]|[^"]":|[\x{FFFD}\x00]')"""
+_ROW = r"""NOT regexp_matches(line, '^\s*[\[{]|[^"]":|[\x00-\x08\x0e-\x1f\x7f\x{FFFD}]')"""
 # Lines of other tools have no event_id beside a readable timestamp, so those that envelope lines lost are not looked at.
 # Neither are broken lines of ours: there may be any number of them before the first line that counts.
 _LEFT_SQL = f"""

@@ -288,7 +288,9 @@ def test_rows_of_a_csv_in_a_file_of_another_tool_are_named(tmp_path: Path, name:
 
 def test_broken_lines_alone_are_lines_of_no_other_tool(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
-    garbage = b'one, two, three\n{"userId":\n"text, with, commas"\n"a":1,"b":2,"c":3\n"a":1,"b":2,"c":3\n\xff,a,b\n\xff,a,b\na\0,b,c\na\0,b,c\n'
+    garbage = (
+        b'one, two, three\n{"userId":\n"text, with, commas"\n"a":1,"b":2,"c":3\n"a":1,"b":2,"c":3\na\0,b,c\na\0,b,c\n'
+    )
     shop.land("dirty.jsonl", text([viewed()] * 30) + BROKEN * 20 + garbage)
     assert take(shop).notices == []
 
