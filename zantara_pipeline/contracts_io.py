@@ -46,6 +46,8 @@ def load_yaml(path: Path) -> tuple[Any, LineOf]:
         lines: dict[tuple[Any, ...], int] = {}
         if node is not None:
             _collect_lines(node, (), lines, path)
+    except InputError:  # it is a ValueError too, and says all there is to say
+        raise
     except RecursionError:  # an alias inside what it stands for never ends
         what = "not valid YAML: it refers to itself, or is nested too deeply"
         raise InputError(what, path, "write it without aliases") from None
@@ -96,7 +98,8 @@ def _collect_lines(node: yaml.Node, keys: tuple[Any, ...], lines: dict[tuple[Any
         for key_node, value_node in node.value:
             here = (*keys, key_node.value)
             if here in lines:
-                raise InputError(f"key '{key_node.value}' stands twice", f"{path}:{key_node.start_mark.line + 1}")
+                where = f"{path}:{key_node.start_mark.line + 1}"
+                raise InputError(f"key '{key_node.value}' stands twice", where, "remove one of the two")
             lines[here] = key_node.start_mark.line + 1
             _collect_lines(value_node, here, lines, path)
     elif isinstance(node, yaml.SequenceNode):

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationInfo, field_validator, model_validator
 
 from zantara_pipeline.contracts_io import (
     PACKAGED,
@@ -55,9 +56,24 @@ LawfulBasis = Literal[
 
 
 class Contract(BaseModel):
-    """Base of all contract models: an unknown key is an error."""
+    """Base of all contract models: an unknown key is an error, and so is true or false for a number (pydantic takes 1 and 0)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        kinds = _kinds_in(cls.model_fields[str(info.field_name)].annotation) if isinstance(value, bool) else ()
+        if {int, float} & set(kinds) and bool not in kinds:
+            raise ValueError(f"{str(value).lower()} is no number")
+        return value
+
+
+def _kinds_in(annotation: Any) -> list[Any]:
+    """The types that a value may have of itself, not those inside of a list or a mapping."""
+    if get_origin(annotation) in (Union, UnionType):
+        return [kind for part in get_args(annotation) for kind in _kinds_in(part)]
+    return _kinds_in(get_args(annotation)[0]) if get_origin(annotation) is Annotated else [annotation]
 
 
 class Property(Contract):

@@ -136,6 +136,21 @@ def test_a_rule_that_engines_would_read_differently_or_not_at_all_is_one_error(
     assert found.level == "error" and said in found.message and found.line > 1
 
 
+@pytest.mark.parametrize(
+    ("changed", "key"),
+    [
+        ({"properties": {"size": {"type": "number", "min": True}}}, "properties.size.min"),
+        ({"properties": {"size": {"type": "integer", "max": False}}}, "properties.size.max"),
+        ({"properties": {"size": {"type": "string", "max_length": True}}}, "properties.size.max_length"),
+        ({"retention_days": True}, "retention_days"),
+        ({"sla": {"max_drop_pct": True}}, "sla.max_drop_pct"),
+    ],
+)
+def test_a_truth_value_is_no_number(tmp_path: Path, changed: dict[str, Any], key: str) -> None:
+    [found] = linted(tmp_path, **changed)
+    assert f"key '{key}': " in found.message and "is no number" in found.message and found.line > 1
+
+
 @pytest.mark.parametrize("pattern", ["^(?:a|b)$", "^[a|b]$", r"^a\|b$", "^[^|]+$", r"^(?:(?:a|b)c|[\]|(])$"])
 def test_alternatives_inside_a_group_or_a_class_are_taken(tmp_path: Path, pattern: str) -> None:
     rule = {"type": "string", "pattern": pattern, "description": "Which."}
@@ -467,6 +482,7 @@ def test_other_files_beside_the_contracts_disturb_nobody(tmp_path: Path) -> None
     [
         ("event: gift\nversion: 1.0\n", "gift.yaml:2: key 'version': Input should be a valid string; put it in quotes"),
         ("event: gift\n", "gift.yaml:1: key 'version': Field required; add it"),
+        ("event: gift\nversion: 1-0-0\nevent: gift\n", "gift.yaml:3: key 'event' stands twice; remove one of the two"),
         ("event: gift\nversion: 1-0-0\nowner: [me]\n", "gift.yaml:3: key 'owner': Input should be a valid string; give a text"),
         ("event: gift\nversion: 1-0-0\nuses: shop\n", "gift.yaml:3: key 'uses': Input should be a valid list; write it as [a, b]"),
         ("event: gift\nversion: 1-0-0\nproperties:\n  1: {type: string}\n", "key 'properties.1': a name is text, and this is none; put it in quotes"),
@@ -479,6 +495,7 @@ def test_a_slip_in_yaml_is_one_line_that_says_what_to_do(tmp_path: Path, text: s
     with pytest.raises(InputError) as error:
         load_plan([PACKAGED, tmp_path])
     assert str(error.value).endswith(said) and "\n" not in str(error.value)
+    assert str(error.value).count(str(tmp_path)) == 1
 
 
 @pytest.mark.parametrize(
