@@ -51,8 +51,8 @@ class Settings(BaseSettings):
     consent: Path | None = None
     format: EventFormat = "auto"
     as_of: datetime | None = None
-    late_after_hours: int = Field(default=24, ge=1)
-    max_lateness_days: int = Field(default=30, ge=1)
+    late_after_hours: int = Field(default=24, ge=1, le=2_400_000)
+    max_lateness_days: int = Field(default=30, ge=1, le=100_000)
     threads: int = Field(default=2, ge=1)
     memory_limit: str = Field(default="2GB", pattern=r"^\d+(\.\d+)?\s?(MB|GB|MiB|GiB)$")
 

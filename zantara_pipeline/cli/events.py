@@ -28,7 +28,7 @@ def validate(
     file: Annotated[Path, typer.Argument(help="A .jsonl, .csv or .tsv file, also .gz.")],
     format: Annotated[EventFormat | None, typer.Option(help=_FORMAT_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
-    lines: Annotated[int, typer.Option(help="How many failing lines to name.")] = 20,
+    lines: Annotated[int, typer.Option(min=0, help="How many failing lines to name.")] = 20,
 ) -> None:
     """Judge a file as ingest would: accepted, quarantined with reasons, suppressed, unparsable. Nothing is stored.
 

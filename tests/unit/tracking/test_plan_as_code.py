@@ -78,6 +78,7 @@ def test_a_complete_event_has_no_findings(tmp_path: Path) -> None:
         ({"sla": {}}, "'sla' is missing", "error"),
         ({"lifecycle": {"status": "deprecated"}}, "names no successor", "warning"),
         ({"lifecycle": {"replaced_by": "purchase"}}, "which is no event of the plan", "error"),
+        ({"lifecycle": {"supersedes": "wishlist_added"}}, "'supersedes' names the event itself", "error"),
     ],
 )  # fmt: skip
 def test_lint_says(tmp_path: Path, changed: dict[str, Any], said: str | None, level: str | None) -> None:
@@ -463,6 +464,14 @@ def test_a_folder_that_is_none_of_contracts_is_refused_and_the_right_one_named(
     assert found.level == "error"
 
 
+def test_contracts_in_another_encoding_say_so(tmp_path: Path) -> None:
+    path = folder(tmp_path, COMPLETE) / "tracking_plan" / "wishlist_added.yaml"
+    for encoding in ("utf-16", "latin-1"):
+        path.write_bytes(yaml.safe_dump(COMPLETE | {"description": "é"}, allow_unicode=True).encode(encoding))
+        [found] = lint([tmp_path], threads=1)
+        assert found.message == "it is no UTF-8 text; save it as UTF-8"
+
+
 def test_a_diff_of_a_folder_that_is_one_too_deep_names_the_right_one(tmp_path: Path) -> None:
     deep = folder(tmp_path / "shop", COMPLETE) / "tracking_plan"
     with pytest.raises(InputError, match="name the folder above it"):
@@ -480,6 +489,18 @@ def test_other_files_beside_the_contracts_disturb_nobody(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("event: gift\nversion: 1.0.0\n", "gift.yaml:2: key 'version': String should match pattern '^\\d+-\\d+-\\d+$'; write it like 1-0-0"),
+        ("event: gift\nversion: 1-0-0\nowner: web team\n", "; give an e-mail address"),
+        ("event: gift\nversion: 1-0-0\nproperties:\n  giftSize: {type: string}\n", "write small letters, digits and underscores, a letter first, 40 characters at most"),
+        ("event: gift\nversion: 1-0-0\nproperties:\n  size: string\n", "gift.yaml:4: key 'properties.size': Input should be a valid dictionary; write its keys and values, or leave it out"),
+        ("event: gift\nversion: 1-0-0\nproperties:\n  size: {type: number, min: a}\n", "gift.yaml:4: key 'properties.size.min': Input should be a valid integer, unable to parse string as an integer"),
+        ("event: gift\nversion: 1-0-0\nproperties:\n  user_id: {type: string}\n", "gift.yaml:4: key 'properties.user_id': the name belongs to the envelope; send it there, or give the property another; mend that entry"),
+        ("event: gift\nversion: 1-0-0\nproperties:\n  size: {type: string, enum: []}\n", "gift.yaml:4: key 'properties.size.enum': List should have at least 1 item after validation, not 0"),
+        ('event: gift\nversion: 1-0-0\nproperties:\n  size: {type: string, enum: ["\\ud800"]}\n', "gift.yaml:4: a text that UTF-8 cannot carry, or with a NUL; write it without"),
+        ('event: gift\nversion: 1-0-0\ndescription: "a\\0"\n', "gift.yaml:3: a text that UTF-8 cannot carry, or with a NUL; write it without"),
+        ("event: gift\nversion: 1-0-0\ndescription: a\x01\n", "gift.yaml:3: not valid YAML: a character that no YAML may hold; mend that line"),
+        (f"event: gift\nversion: 1-0-0\nproperties:\n  size: {{type: number, min: {10**400}}}\n", "'min' is 1.000e+400, and number holds 1.7976931348623157e+308 at most"),
+        (f"event: gift\nversion: 1-0-0\nretention_days: {10**20}\n", "gift.yaml:3: key 'retention_days': Input should be less than or equal to 100000"),
         ("event: gift\nversion: 1.0\n", "gift.yaml:2: key 'version': Input should be a valid string; put it in quotes"),
         ("event: gift\n", "gift.yaml:1: key 'version': Field required; add it"),
         ("event: gift\nversion: 1-0-0\nevent: gift\n", "gift.yaml:3: key 'event' stands twice; remove one of the two"),
