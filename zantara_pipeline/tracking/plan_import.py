@@ -76,6 +76,8 @@ def read_foreign_plan(path: Path) -> ForeignPlan:
         data = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", path, "check the path") from None
+    except UnicodeDecodeError:
+        raise InputError("it is no UTF-8 text", path, "save it as UTF-8") from None
     except ValueError as error:
         raise InputError(f"not JSON: {error}", path, "export the plan again") from None
     except RecursionError:
@@ -190,6 +192,8 @@ def _entry(data: dict[str, Any]) -> Imported:
     """The short entry: property types are words; it may have any key of our own plan."""
     if not isinstance(data["event"], str):
         raise _Odd(f"an entry's 'event' is {json.dumps(data['event'])}, which is no name")
+    if "event_id" in data or "timestamp" in data:
+        raise _Odd("it holds events that were sent, and no plan of them")
     result = Imported(_head(data["event"]), data["event"])
     _rename_note(result)
     ours = [key for key in EventPlan.model_fields if key not in ("event", "version", "properties", "migrations")]

@@ -76,6 +76,10 @@ def test_a_verb_that_there_is_not(home: Path) -> None:
     ("arguments", "said"),
     [
         (["events", "validate"], "Missing argument 'file'"),
+        (
+            ["plan", "codegen"],
+            "Missing argument 'output'. Choose from: json-schema, dbt, page, python, typescript; see `zantara plan codegen --help`",
+        ),
         (["simulate", "--events", "many"], "Invalid value for '--events'"),
     ],
 )

@@ -138,6 +138,21 @@ def test_a_file_of_another_tool_that_nobody_recognised_is_told(tmp_path: Path) -
         "export.jsonl: all of its 20 lines are suppressed, none grants what its event needs; if another tool wrote them, name "
         "their format"
     ]
+    verdict = validate_file(shop.landing / "export.jsonl", RULES, threads=1, intake=intake())
+    assert [f"export.jsonl: {notice}" for notice in verdict.notices] == result.notices
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"event: product_view\nprice: 3\n", "none of its 2 lines is a JSON object; is it an event file?"),
+        (b'{"event":"product_view"}\n', "all of its 1 lines are suppressed, none grants what its event needs; "),
+        (b"\n", None),
+    ],
+)
+def test_validate_says_what_holds_of_the_whole_file(tmp_path: Path, content: bytes, said: str | None) -> None:
+    found = validate_file(made(tmp_path, "a.jsonl", content), RULES, threads=1, intake=intake()).notices
+    assert len(found) == (said is not None) and (said is None or found[0].startswith(said))
 
 
 def test_adapting_beforehand_gives_the_same_rows(tmp_path: Path) -> None:
@@ -304,6 +319,7 @@ LAYOUTS: dict[str, tuple[bytes, str]] = {
     "an indented array": (json.dumps(TWO, indent=2).encode(), "it is one JSON array; "),
     "an array after a mark": (b"\xef\xbb\xbf\r\n" + json.dumps(TWO, indent=2).encode(), "it is one JSON array; "),
     "indented objects": (b"\n".join(json.dumps(one, indent=4).encode() for one in TWO), "its JSON objects take several lines each; write one event a line (jq -c .)"),
+    "an object around them": (json.dumps({"sent": "now", "events": TWO}).encode(), "it is one JSON object that holds a list of events; write one event a line (jq -c '.<its key>[]')"),
     "UTF-16": (text(TWO).decode().encode("utf-16"), "it is UTF-16; write it as UTF-8 (iconv -f UTF-16 -t UTF-8)"),
     "UTF-16, big end first": (b"\xfe\xff" + text(TWO).decode().encode("utf-16-be"), "it is UTF-16; "),
     "UTF-16 without a mark": (text(TWO).decode().encode("utf-16-le"), "it is UTF-16LE; write it as UTF-8 (iconv -f UTF-16LE -t UTF-8)"),
@@ -334,7 +350,7 @@ def test_a_file_without_an_event_a_line_is_refused_with_what_to_do(tmp_path: Pat
     "dirt",
     [
         json.dumps(TWO).encode(), b"[", b"[{", b"{", b'{\n"a":1', b'[{"event":"x"},', b"\xff\xfe", b"\0\0\0\0", b"{\0\"\0", b"\0{",
-        b"[[[{", b'[\n{"event":"x"}\n]', b'{\n"event": "x"\n}',
+        b"[[[{", json.dumps({"events": TWO}).encode(), b'[\n{"event":"x"}\n]', b'{\n"event": "x"\n}',
     ],
 )  # fmt: skip
 def test_dirt_in_the_first_line_costs_the_lines_after_it_nothing(tmp_path: Path, dirt: bytes) -> None:

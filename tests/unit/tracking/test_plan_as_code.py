@@ -276,6 +276,7 @@ TRACK = {"type": "TRACK", "key": "A"}
             "has a 'required' that is no list",
         ),
         ([{"event": "Gift Sent"}, {"event": "gift_sent"}], "two of its events would be named 'gift_sent' here"),
+        ([event("purchase", {"price": 3})], "it holds events that were sent, and no plan of them"),
         ({"event": None, "properties": {}}, "an entry's 'event' is null, which is no name"),
     ],
 )
@@ -408,6 +409,12 @@ def test_what_an_import_cannot_carry_is_noted_and_not_lost_without_a_word(tmp_pa
     assert imported.entry["properties"] == {"size": {"type": "string"}}
     left_out = [note for note in imported.notes if "is left out" in note]
     assert [note.split("'")[1] for note in left_out] == ["Size", "odd", "mixed"]
+
+
+def test_a_plan_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_bytes(REQUIRED_ENTRY.encode("utf-16"))
+    with pytest.raises(InputError, match="it is no UTF-8 text; save it as UTF-8"):
+        read_foreign_plan(tmp_path / "plan.json")
 
 
 def test_an_import_into_a_file_is_refused(tmp_path: Path) -> None:

@@ -59,11 +59,11 @@ class Intake:
         """
         block = _first_block(path)
         lines = _whole_lines(block)
+        _refuse_other_shapes(path, lines)
         refuse_other_layouts(path, block, lines)
         found = Counter(kind for line in lines if (kind := format_of(line)) is not None)
         if "csv" not in found and lines and self._csv_problem(lines[0]) is None:
             found = Counter(csv=1)
-        _refuse_other_shapes(path, lines)
         format = self._chosen(path, lines, found)
         return None if format == "envelope" else Adaptation(format, self.contract, self.plan)
 

@@ -1,4 +1,5 @@
-"""Files that hold events and not one a line: another encoding than UTF-8, one JSON array, objects over several lines.
+"""Files that hold events and not one a line: another encoding than UTF-8, one JSON array or object, objects over several
+lines.
 
 Line by line all of it would be unparsable, or a mess (in UTF-16 a line ends in the middle of a character). Such a file is
 told by its beginning and refused whole, with what makes lines of it. Wherever a file is lines that are broken, it is not
@@ -41,6 +42,10 @@ def refuse_other_layouts(path: Path, block: bytes, lines: Sequence[bytes]) -> No
         raise InputError(f"it is {encoding}", path, f"write it as UTF-8 (iconv -f {encoding} -t UTF-8)")
     if _is_array(block, lines):
         raise InputError("it is one JSON array", path, "write one event a line (jq -c '.[]')")
+    if len(lines) == 1 and _holds_events(lines[0]):
+        raise InputError(
+            "it is one JSON object that holds a list of events", path, "write one event a line (jq -c '.<its key>[]')"
+        )
     if _is_spread(lines):
         raise InputError("its JSON objects take several lines each", path, "write one event a line (jq -c .)")
 
@@ -68,6 +73,12 @@ def _is_array(block: bytes, lines: Sequence[bytes]) -> bool:
     if not start.startswith(b"[") or not start[1:].lstrip().startswith(b"{"):
         return False
     return len(lines) < 2 or (not _is_json(lines[0]) and sum(map(_is_object, lines)) < 2)
+
+
+def _holds_events(line: bytes) -> bool:
+    found = json.loads(line) if _is_object(line) else {}
+    lists = [value for value in found.values() if isinstance(value, list) and value] if "event" not in found else []
+    return any(all(isinstance(one, dict) and "event" in one for one in value) for value in lists)
 
 
 def _is_spread(lines: Sequence[bytes]) -> bool:
