@@ -7,12 +7,13 @@ Belongs here: names, types and defaults of what a person can set. Does not belon
 from __future__ import annotations
 
 import os
-from datetime import datetime
+import re
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from zantara_pipeline.contracts_io import PACKAGED
@@ -61,6 +62,16 @@ class Settings(BaseSettings):
     export_keys_file: Path | None = None
     export_keys: SecretStr | None = None
 
+    @field_validator("as_of", mode="before")
+    @classmethod
+    def _no_number(cls, value: object) -> object:
+        """pydantic takes 2026 and 20260301 for seconds since 1970."""
+        if isinstance(value, (int, float)) or (
+            isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?", value.strip())
+        ):
+            raise ValueError("a number is no time")
+        return value
+
     @property
     def pii_keys_text(self) -> str | None:
         return None if self.pii_keys is None else self.pii_keys.get_secret_value()
@@ -87,9 +98,23 @@ def load_settings(**overrides: object) -> Settings:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = "ZANTARA_" + str(first["loc"][0]).upper()
-        raise InputError(f"{first['msg']}", f"setting {name}", "correct it or unset it") from None
-    if settings.as_of is not None and settings.as_of.tzinfo is None:
-        raise InputError("the time has no zone", "setting ZANTARA_AS_OF", "write it like 2026-03-01T00:00:00Z")
+        todo = _TIME if first["loc"][0] == "as_of" else "correct it or unset it"
+        raise InputError(str(first["msg"]).removeprefix("Value error, "), f"setting {name}", todo) from None
     if settings.contracts is not None and not settings.contracts.is_dir():
         raise InputError("no such folder", f"setting ZANTARA_CONTRACTS ({settings.contracts})", "create it or unset it")
-    return settings.model_copy(update={"home": settings.home.expanduser().resolve()})
+    update = {"home": settings.home.expanduser().resolve(), "as_of": _utc(settings.as_of)}
+    return settings.model_copy(update=update)
+
+
+_TIME = "write it like 2026-03-01T00:00:00Z"
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    if moment is None:
+        return None
+    if moment.tzinfo is None:
+        raise InputError("the time has no zone", "setting ZANTARA_AS_OF", _TIME)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise InputError("the time is beyond the calendar", "setting ZANTARA_AS_OF", _TIME) from None
