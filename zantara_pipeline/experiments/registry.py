@@ -26,7 +26,7 @@ METRICS_FILE = "metrics.yaml"
 class Experiment:
     """One experiment with defaults filled in. ``start`` is its first instant, ``end`` the first instant after it (UTC).
 
-    ``variants`` maps each variant to its weight; ``config_hash`` is the sha256 of all its settled keys and of its
+    ``variants`` maps each variant to its weight; ``salt`` None: units were assigned by something that is not known here; ``config_hash`` is the sha256 of all its settled keys and of its
     metrics' definitions.
     """
 
@@ -34,6 +34,7 @@ class Experiment:
     hypothesis: str
     owner: str
     unit: str
+    salt: str | None
     variants: Mapping[str, float]
     control: str
     primary: str
@@ -96,11 +97,21 @@ def load_experiments(dirs: Sequence[Path] = (PACKAGED_EXPERIMENTS,)) -> Experime
     defaults_path, metrics_path = files.pop(DEFAULTS_FILE), files.pop(METRICS_FILE)
     metrics = _read_metrics(metrics_path)
     defaults = _read_defaults(defaults_path, metrics)
-    experiments = {}
+    experiments: dict[str, Experiment] = {}
     for filename, path in files.items():
         experiment = _read_experiment(path, Path(filename).stem, defaults, metrics)
+        _refuse_shared_salt(experiment, experiments, path)
         experiments[experiment.name] = experiment
     return ExperimentRegistry(experiments, metrics, defaults)
+
+
+def _refuse_shared_salt(new: Experiment, known: Mapping[str, Experiment], path: Path) -> None:
+    """Units of two experiments with one salt and one split are all in the same arms: each effect would be both."""
+    for other in known.values():
+        if new.salt is not None and other.salt == new.salt:
+            _, line_of = load_yaml(path)
+            what = f"key 'salt': '{new.salt}' is the salt of {other.name}, too: both would treat the same units"
+            raise InputError(what, f"{path}:{line_of('salt')}", f"write a salt of its own, such as {new.name}:v1")
 
 
 def _refuse_unread_files(dirs: Sequence[Path]) -> None:
@@ -210,6 +221,7 @@ def _resolve(parsed: ExperimentFile, defaults: Defaults, metrics: Mapping[str, M
         hypothesis=parsed.hypothesis,
         owner=parsed.owner,
         unit=parsed.unit,
+        salt=parsed.salt,
         variants={variant.name: variant.weight for variant in parsed.variants},
         control=parsed.control,
         primary=parsed.primary,

@@ -29,6 +29,7 @@ from zantara_pipeline.experiments.units import UnitCounts, check_as_of, classify
 from zantara_pipeline.statistics import format_p
 
 SRM_METRIC = "sample_ratio"
+MOST_DISAGREEING = 0.01  # of units; more of them move the difference by more than a hundredth of itself
 
 # Columns of experiments.scorecard: name, type, what it holds. The order is that of ScorecardRow's fields.
 COLUMNS: tuple[tuple[str, str, str], ...] = (
@@ -107,7 +108,7 @@ class ScorecardRow:
 class ScorecardResult:
     """What was read out: all rows, findings for alerts, experiments with nothing to do and why.
 
-    Kinds of findings: srm, cuped_absent, cuped_below_floor, guardrail_harm; their subject is the experiment.
+    Kinds of findings: srm, assignment_disagrees, cuped_absent, cuped_below_floor, guardrail_harm; their subject is the experiment.
     """
 
     rows: tuple[ScorecardRow, ...]
@@ -156,6 +157,13 @@ def build_scorecard(
     return ScorecardResult(tuple(rows), tuple(findings), nothing_to_do, unregistered)
 
 
+def read_scorecard(con: duckdb.DuckDBPyConnection) -> list[ScorecardRow]:
+    """Rows of experiments.scorecard in their order."""
+    columns = ", ".join(name for name, _, _ in COLUMNS)
+    query = f"select {columns} from experiments.scorecard order by experiment_id, role, metric, variant"
+    return [ScorecardRow(*row) for row in con.execute(query).fetchall()]
+
+
 def read_out(
     experiment: Experiment,
     metrics: Mapping[str, Metric],
@@ -168,6 +176,7 @@ def read_out(
     ratio = check_sample_ratio(experiment, units)
     rows = _srm_rows(experiment, ratio, counts, as_of)
     findings = [_srm_finding(experiment, ratio)] if ratio.mismatch else []
+    findings += [_disagreement_finding(experiment, counts)] if counts.disagreeing else []
     roles: list[tuple[str, str, GuardrailRule | None]] = [("primary", experiment.primary, None)]
     roles += [("secondary", name, None) for name in experiment.secondary]
     roles += [("guardrail", rule.name, rule) for rule in experiment.guardrails]
@@ -196,6 +205,7 @@ def _srm_rows(experiment: Experiment, ratio: SampleRatio, counts: UnitCounts, as
     total = sum(ratio.counts.values())
     left_out = ", ".join(f"{number} {reason}" for reason, number in sorted(counts.excluded.items())) or "none"
     method = f"chi-square on {len(ratio.counts)} variants, alpha {experiment.srm_alpha:g}; units left out: {left_out}"
+    method += f"; logged in another variant than assigned: {counts.disagreeing}" if counts.disagreeing else ""
     verdict = verdicts.NO_DATA if ratio.test is None else verdicts.SRM if ratio.mismatch else verdicts.OK
     return [
         ScorecardRow(
@@ -285,6 +295,19 @@ def _srm_finding(experiment: Experiment, ratio: SampleRatio) -> Finding:
         experiment.name,
         f"sample ratio mismatch in {experiment.name}: {shares} (p = {format_p(ratio.test.log_p)}); effects withheld",
         {"counts": dict(ratio.counts), "log_p": ratio.test.log_p, "alpha": experiment.srm_alpha},
+    )
+
+
+def _disagreement_finding(experiment: Experiment, counts: UnitCounts) -> Finding:
+    """Whoever shows one variant and logs another has no experiment; a few may be a cache that outlived a new salt."""
+    share = counts.disagreeing / counts.eligible
+    return Finding(
+        "assignment_disagrees",
+        "critical" if share > MOST_DISAGREEING else "warning",
+        experiment.name,
+        f"{counts.disagreeing:,} of {counts.eligible:,} units of {experiment.name} logged another variant than salt and "
+        "weights give them: look at how the application assigns",
+        {"disagreeing": counts.disagreeing, "eligible": counts.eligible, "salt": experiment.salt},
     )
 
 

@@ -154,7 +154,7 @@ LEDGER_TABLES: dict[str, Rule | str] = {
             "replays", "discards", "quarantine_files", "lake_types_checked", "expired_lines", "expired_rows",
             "expired_values", "expired_exempt_rows", "expired_exempt_values", "expired_landed_files", "retention_seen", "quarantine_erasures",
             "lake_erasures", "tombstones", "tombstones_in_fields", "pii_keys", "key_rotations",
-            "segment_sizes", "withdrawals", "expired_memberships", "expired_models", "export_keys",
+            "segment_sizes", "withdrawals", "experiment_stops", "expired_memberships", "expired_models", "export_keys",
         ),
         NOBODY,
     ),
