@@ -163,9 +163,18 @@ def show(name: Name, as_json: AsJson = False) -> None:
 
     Example: zantara experiment show checkout_redesign
     """
+    from zantara_pipeline.experiments.looks import amendments, read_looks
     from zantara_pipeline.experiments.stops import all_stops
 
     told = _told(name)
+    told["looks"] = [
+        {"day": one.day, "as_of": one.as_of.isoformat(), "alpha": one.alpha, "decision": one.decision,
+         "config_hash": one.config_hash, "input_hash": one.input_hash}
+        for one in read_looks(_ledger()).get(name, [])
+    ]  # fmt: skip
+    told["amendments"] = [
+        {"config_hash": one.config_hash, "as_of": one.as_of.isoformat()} for one in amendments(_ledger(), name)
+    ]
     stops: list[dict[str, Any]] = [
         {"token": one.token, "cause": one.cause, "reason": one.reason, "stopped_at": one.stopped_at.isoformat(),
          "reverted_at": one.reverted_at.isoformat() if one.reverted_at else None, "reverted_because": one.reverted_because}
@@ -175,10 +184,14 @@ def show(name: Name, as_json: AsJson = False) -> None:
         print(json.dumps(told | {"stops": stops}))
         return
     for key, value in told.items():
-        if key not in ("reasons", "stop"):
+        if key not in ("reasons", "stop", "looks", "amendments"):
             print(f"{key:12} {'-' if value is None else value}")
     for reason in told["reasons"]:
         print(f"{'because':12} {reason}")
+    for look in told["looks"]:
+        print(f"{'look':12} day {look['day']} on {look['as_of'][:10]}, p below {look['alpha']:.3g}: {look['decision']}")
+    for change in told["amendments"]:
+        print(f"{'amended':12} after its start, seen on {change['as_of'][:10]}: {change['config_hash'][:12]}")
     for one in stops:
         ended = f"reverted {one['reverted_at'][:10]}: {one['reverted_because']}" if one["reverted_at"] else "holds"
         print(f"{'stop':12} {one['token']} on {one['stopped_at'][:10]} ({one['cause']}): {one['reason']}; {ended}")
@@ -278,7 +291,8 @@ def _told(name: str) -> dict[str, Any]:
         "salt": experiment.salt, "variants": ", ".join(f"{one} {weight:g}" for one, weight in experiment.variants.items()),
         "primary": experiment.primary, "secondary": ", ".join(experiment.secondary),
         "guardrails": ", ".join(f"{rule.name} {rule.threshold} {rule.basis}" for rule in experiment.guardrails),
-        "start": f"{experiment.start:%Y-%m-%d}", "end": f"{experiment.end:%Y-%m-%d}", "config_hash": experiment.config_hash,
+        "start": f"{experiment.start:%Y-%m-%d}", "end": f"{experiment.end:%Y-%m-%d}",
+        "planned": ", ".join(f"day {day}" for day in experiment.looks), "config_hash": experiment.config_hash,
         "decided_at": found[0].isoformat() if found else None, "decision": found[1] if found else None,
         "reasons": found[2] if found else [],
         "stop": {"token": stop.token, "cause": stop.cause, "reason": stop.reason} if stop else None,

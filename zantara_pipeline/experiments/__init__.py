@@ -7,6 +7,7 @@ here: formulas (`statistics`), delivering alerts (`alerts`), Dagster (`orchestra
 from __future__ import annotations
 
 from zantara_pipeline.experiments.decisions import Decision, decide_all
+from zantara_pipeline.experiments.looks import read_looks
 from zantara_pipeline.experiments.moments import MomentsResult, build_moments
 from zantara_pipeline.experiments.registry import PACKAGED_EXPERIMENTS, ExperimentRegistry, load_experiments
 from zantara_pipeline.experiments.scorecard import ScorecardResult, ScorecardRow, build_scorecard, read_scorecard
@@ -25,6 +26,7 @@ __all__ = [
     "decide_all",
     "load_experiments",
     "open_stops",
+    "read_looks",
     "read_scorecard",
     "served",
     "write_served",

@@ -160,6 +160,8 @@ class ExperimentFile(_Strict):
     secondary: list[Name] = []
     start: dt.date
     end: dt.date
+    looks: list[int] | None = Field(default=None, min_length=1)
+    spending: Literal["obrien_fleming", "pocock"] = "obrien_fleming"
     srm_check: Literal["chi_square"] | None = None
     srm_alpha: Share | None = None
     variance_reduction: Literal["cuped", "none"] | None = None

@@ -4,14 +4,15 @@
 | --- | --- |
 | stop_srm | the split is broken: nothing that the experiment says can be trusted |
 | stop_harm | a guardrail is proven to be worse than tolerated, in any variant |
-| continue | the last day is not over: nobody may conclude anything from the effects so far |
+| continue | no planned look was decisive so far |
 | ship | the primary metric of a variant is better (Holm over variants), and all of its guardrails are proven safe |
 | do_not_ship | the primary metric of every variant is worse |
-| inconclusive | anything else: no proof either way, or a guardrail that is not proven safe |
+| inconclusive | the last look decided none of these: no proof either way, or a guardrail that is not proven safe |
 
 The two stops are said at any time. A split may be looked at daily (srm_alpha of .001: under 1 % false alarms over 28 looks);
 harm is a 95 % interval a look, so that an effect that lies exactly on its threshold is called harm more often than in 2.5 %
-of experiments. Effects are judged once, when the last day is over.
+of experiments. Effects are judged at planned looks alone (looks.py);
+what a look decided stays, whatever later runs would say.
 
 Belongs here: those rules, and writing experiments.decisions. Does not belong here: verdicts of single metrics
 (verdicts.py), the rows of stops (stops.py).
@@ -30,6 +31,16 @@ from typing import Literal
 import duckdb
 
 from zantara_pipeline.experiments import verdicts
+from zantara_pipeline.experiments.looks import (
+    DECISIVE,
+    Look,
+    Taken,
+    look_at,
+    next_day,
+    read_looks,
+    record_configuration,
+    write_look,
+)
 from zantara_pipeline.experiments.moments import comment_columns, transaction
 from zantara_pipeline.experiments.registry import Experiment, ExperimentRegistry
 from zantara_pipeline.experiments.scorecard import ScorecardRow
@@ -38,9 +49,6 @@ from zantara_pipeline.statistics.multiple import holm
 from zantara_pipeline.storage.ledger import Ledger
 
 Word = Literal["continue", "stop_srm", "stop_harm", "ship", "do_not_ship", "inconclusive"]
-# The clock of a run is the newest event's time: on the evening of the last day it never reaches midnight.
-CLOSING = dt.timedelta(hours=1)
-
 COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("experiment_id", "varchar", "Experiment (name of its YAML file)."),
     ("as_of", "timestamptz", "Clock of the run that decided."),
@@ -66,9 +74,11 @@ class Decision:
     input_hash: str
 
 
-def decide(experiment: Experiment, rows: Sequence[ScorecardRow], as_of: dt.datetime) -> Decision:
-    """Decide by the rows of one experiment; the same rows give the same decision."""
-    word, variants, reasons = _decided(experiment, rows, as_of)
+def decide(
+    experiment: Experiment, rows: Sequence[ScorecardRow], as_of: dt.datetime, taken: Sequence[Taken] = ()
+) -> Decision:
+    """Decide by the rows of one experiment; the same rows and looks give the same decision."""
+    word, variants, reasons = _decided(experiment, rows, as_of, taken)
     text = json.dumps([_plain(row) for row in rows], sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(text.encode()).hexdigest()
     return Decision(experiment.name, as_of, word, tuple(variants), tuple(reasons), experiment.config_hash, digest)
@@ -82,10 +92,15 @@ def decide_all(
     ledger: Ledger,
 ) -> list[Decision]:
     """Decide every experiment, stop those that have to be, and rebuild experiments.decisions."""
-    decisions = [
-        decide(experiment, [row for row in rows if row.experiment_id == name], as_of)
-        for name, experiment in sorted(registry.experiments.items())
-    ]
+    taken = read_looks(ledger)
+    decisions = []
+    for name, experiment in sorted(registry.experiments.items()):
+        looks = taken.get(name, ())
+        found = decide(experiment, [row for row in rows if row.experiment_id == name], as_of, looks)
+        decisions.append(found)
+        record_configuration(ledger, experiment, as_of)
+        if (look := look_at(experiment, as_of, looks)) is not None and not look.again:
+            write_look(ledger, _taken(found, look))
     for found in decisions:
         if found.decision in ("stop_srm", "stop_harm"):
             cause = "srm" if found.decision == "stop_srm" else "harm"
@@ -104,13 +119,15 @@ def decide_all(
     return decisions
 
 
-def is_over(experiment: Experiment, as_of: dt.datetime) -> bool:
-    """Is the last day over, or in its last hour?"""
-    return as_of >= experiment.end - CLOSING
+def _taken(found: Decision, look: Look) -> Taken:
+    return Taken(
+        found.experiment_id, look.day, found.as_of, look.alpha, found.config_hash, found.input_hash, found.decision,
+        found.variants, found.reasons,
+    )  # fmt: skip
 
 
 def _decided(
-    experiment: Experiment, rows: Sequence[ScorecardRow], as_of: dt.datetime
+    experiment: Experiment, rows: Sequence[ScorecardRow], as_of: dt.datetime, taken: Sequence[Taken]
 ) -> tuple[Word, list[str], list[str]]:
     broken = [row for row in rows if row.verdict == verdicts.SRM]
     if broken:
@@ -121,20 +138,32 @@ def _decided(
             f"{row.variant} makes {row.metric} worse than tolerated ({row.threshold}): {_size(row)}" for row in harmed
         ]
         return "stop_harm", list(dict.fromkeys(row.variant for row in harmed)), reasons
-    if not is_over(experiment, as_of):
-        last = experiment.end - dt.timedelta(days=1)
-        return "continue", [], [f"it runs until the end of {last:%Y-%m-%d}; effects are judged then, once"]
-    if not rows:
-        return "inconclusive", [], ["it ended without a unit that was exposed"]
-    return _at_its_end(experiment, rows)
+    look = look_at(experiment, as_of, taken)
+    if look is None or look.again:
+        return _as_it_was(experiment, as_of, taken)
+    word, variants, reasons = _at_a_look(rows, look) if rows else ("inconclusive", [], ["no unit was exposed"])
+    if word == "inconclusive" and not look.last:
+        return "continue", [], [f"look {look.number} of {look.of} was not decisive: {reason}" for reason in reasons]
+    return word, variants, reasons
 
 
-def _at_its_end(experiment: Experiment, rows: Sequence[ScorecardRow]) -> tuple[Word, list[str], list[str]]:
+def _as_it_was(experiment: Experiment, as_of: dt.datetime, taken: Sequence[Taken]) -> tuple[Word, list[str], list[str]]:
+    before = [one for one in taken if one.as_of <= as_of and one.decision in DECISIVE]
+    if before:
+        last = before[-1]
+        told = [f"{reason} (decided on {last.as_of:%Y-%m-%d})" for reason in last.reasons]
+        return last.decision, list(last.variants), told  # type: ignore[return-value]
+    day = next_day(experiment, as_of)
+    said = f"effects are judged on {day}" if day else "its last look stopped it; the stop was taken back"
+    return "continue", [], [said]
+
+
+def _at_a_look(rows: Sequence[ScorecardRow], look: Look) -> tuple[Word, list[str], list[str]]:
     primary = [row for row in rows if row.role == "primary"]
     adjusted = holm([math.nan if row.log_p is None else row.log_p for row in primary])
     shipped, worse, reasons = [], [], []
     for row, log_p in zip(primary, adjusted, strict=True):
-        proven = log_p < math.log(verdicts.ALPHA)  # nan is not
+        proven = log_p < math.log(look.alpha)  # nan is not
         told = f"{row.variant}: {row.metric} {_size(row)}"
         told += f", Holm over {len(primary)} variants" if len(primary) > 1 else ""
         if proven and row.verdict == verdicts.WORSE:

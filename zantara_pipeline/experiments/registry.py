@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from zantara_pipeline.contracts_io import PACKAGED, LineOf, load_yaml, overlay_files, validate_contract
 from zantara_pipeline.errors import InputError
@@ -26,8 +27,8 @@ METRICS_FILE = "metrics.yaml"
 class Experiment:
     """One experiment with defaults filled in. ``start`` is its first instant, ``end`` the first instant after it (UTC).
 
-    ``variants`` maps each variant to its weight; ``salt`` None: units were assigned by something that is not known here; ``config_hash`` is the sha256 of all its settled keys and of its
-    metrics' definitions.
+    ``variants`` maps each variant to its weight; ``salt`` None: units were assigned by something that is not known here; ``looks`` are days after the start on which effects are judged, the
+    last of them the last day; ``config_hash`` is the sha256 of all its settled keys and of its metrics' definitions.
     """
 
     name: str
@@ -42,6 +43,8 @@ class Experiment:
     guardrails: tuple[GuardrailRule, ...]
     start: dt.datetime
     end: dt.datetime
+    looks: tuple[int, ...]
+    spending: Literal["obrien_fleming", "pocock"]
     min_duration_days: int
     srm_alpha: float
     variance_reduction: str
@@ -173,7 +176,19 @@ def _read_experiment(path: Path, stem: str, defaults: Defaults, metrics: Mapping
             f"{path}:{line_of('end')}",
             "move the end or lower min_duration_days",
         )
+    _check_looks(experiment, days, f"{path}:{line_of('looks')}")
     return experiment
+
+
+def _check_looks(experiment: Experiment, days: int, where: str) -> None:
+    looks = experiment.looks
+    if list(looks) != sorted(set(looks)):
+        raise InputError("key 'looks': days must rise, each once", where, "write them in order")
+    if looks[0] < experiment.min_duration_days:
+        what = f"key 'looks': day {looks[0]} is before min_duration_days ({experiment.min_duration_days})"
+        raise InputError(what, where, "begin later, or lower min_duration_days")
+    if looks[-1] != days:
+        raise InputError(f"key 'looks': the last one is the last day, {days}", where, f"end the list with {days}")
 
 
 def _check_metric_names(parsed: ExperimentFile, metrics: Mapping[str, Metric], path: Path, line_of: LineOf) -> None:
@@ -229,6 +244,8 @@ def _resolve(parsed: ExperimentFile, defaults: Defaults, metrics: Mapping[str, M
         guardrails=guardrails,
         start=_midnight(parsed.start),
         end=_midnight(parsed.end) + dt.timedelta(days=1),
+        looks=tuple(parsed.looks or [(parsed.end - parsed.start).days + 1]),
+        spending=parsed.spending,
         min_duration_days=settled["min_duration_days"],
         srm_alpha=settled["srm_alpha"],
         variance_reduction=settled["variance_reduction"],

@@ -7,8 +7,9 @@ Belongs here: assembling rows and findings from moments, writing experiments.sco
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
+from typing import Any
 
 import duckdb
 
@@ -17,6 +18,7 @@ from zantara_pipeline.errors import InputError
 from zantara_pipeline.experiments import verdicts
 from zantara_pipeline.experiments.comparison import Comparison, Cuped, compare, fit_metric_cuped
 from zantara_pipeline.experiments.contract import GuardrailRule, Metric
+from zantara_pipeline.experiments.looks import Look, Taken, looks_of, next_day
 from zantara_pipeline.experiments.moments import (
     VariantMoments,
     comment_columns,
@@ -127,9 +129,14 @@ class ScorecardResult:
 
 
 def build_scorecard(
-    con: duckdb.DuckDBPyConnection, registry: ExperimentRegistry, as_of: dt.datetime
+    con: duckdb.DuckDBPyConnection,
+    registry: ExperimentRegistry,
+    as_of: dt.datetime,
+    taken: Mapping[str, Sequence[Taken]] | None = None,
 ) -> ScorecardResult:
     """Rebuild experiments.scorecard (create or replace, one transaction) from experiments.moments of the same as_of.
+
+    taken : the looks so far (looks.py); a run that takes none shows the split and harm alone.
 
     Raises
     ------
@@ -145,12 +152,13 @@ def build_scorecard(
     rows: list[ScorecardRow] = []
     findings: list[Finding] = []
     nothing_to_do = {}
+    looks = looks_of(registry, as_of, taken or {})
     for name, experiment in sorted(registry.experiments.items()):
         own = {metric: moments.get((name, metric), {}) for metric in experiment.metrics}
         if not own[experiment.primary]:
             nothing_to_do[name] = "nothing to do: no eligible exposures"
             continue
-        new_rows, new_findings = read_out(experiment, registry.metrics, own, counts[name], as_of)
+        new_rows, new_findings = read_out(experiment, registry.metrics, own, counts[name], as_of, looks[name])
         rows += new_rows
         findings += new_findings
     _write(con, rows)
@@ -170,8 +178,12 @@ def read_out(
     moments: Mapping[str, Mapping[str, VariantMoments]],
     counts: UnitCounts,
     as_of: dt.datetime,
+    look: Look | None,
 ) -> tuple[list[ScorecardRow], list[Finding]]:
-    """Rows and findings of one experiment from its moments (metric -> variant -> moments); touches no database."""
+    """Rows and findings of one experiment from its moments (metric -> variant -> moments); touches no database.
+
+    look : the one that this run takes, if any.
+    """
     units = {variant: entry.moments.n for variant, entry in moments[experiment.primary].items()}
     ratio = check_sample_ratio(experiment, units)
     rows = _srm_rows(experiment, ratio, counts, as_of)
@@ -191,9 +203,11 @@ def read_out(
                 moments[name].get(variant),
                 cuped,
                 experiment.pre_period_days,
+                # guardrails are held against their threshold at 95 %, whatever a look spends on effects
+                verdicts.CONFIDENCE if look is None or rule is not None else 1 - look.alpha,
             )
-            row = _effect_row(experiment, metrics[name], variant, (role, name, rule), comparison, ratio, as_of)
-            rows.append(row)
+            row = _effect_row(experiment, metrics[name], variant, (role, name, rule), comparison, ratio, as_of, look)
+            rows.append(row if look is not None or row.verdict != verdicts.KEEP_RUNNING else _withheld(row, experiment))
             if row.verdict == verdicts.HARM and rule is not None:
                 findings.append(_harm_finding(row, rule))
         if role == "primary":
@@ -239,20 +253,25 @@ def _effect_row(
     comparison: Comparison,
     ratio: SampleRatio,
     as_of: dt.datetime,
+    look: Look | None,
 ) -> ScorecardRow:
     role, name, rule = what
     effect = comparison.effect
     control, treatment = comparison.control, comparison.treatment
-    old_enough = experiment.old_enough(as_of)
     if control is None or treatment is None:
         verdict = verdicts.INVALID if ratio.mismatch else verdicts.NO_DATA
     elif rule is not None:
-        verdict = verdicts.guardrail_verdict(effect, rule, old_enough=old_enough, srm=ratio.mismatch)
+        verdict = verdicts.guardrail_verdict(effect, rule, judged=look is not None, srm=ratio.mismatch)
     else:
-        verdict = verdicts.effect_verdict(effect, metric.direction, old_enough=old_enough, srm=ratio.mismatch)
+        alpha = look.alpha if look else None
+        verdict = verdicts.effect_verdict(effect, metric.direction, alpha=alpha, srm=ratio.mismatch)
     method = comparison.method
     if control and treatment and effect is None:
         method += "; nothing varies, so there is no interval"
+    if look is not None and look.of > 1 and rule is None:
+        method += (
+            f"; look {look.number} of {look.of}: proven below p {look.alpha:.3g}, interval of {1 - look.alpha:.2%}"
+        )
     return ScorecardRow(
         experiment_id=experiment.name,
         variant=variant,
@@ -280,6 +299,20 @@ def _effect_row(
         threshold=f"{rule.threshold} {rule.basis}" if rule else None,
         config_hash=experiment.config_hash,
     )
+
+
+def _withheld(row: ScorecardRow, experiment: Experiment) -> ScorecardRow:
+    """Without what somebody could conclude from: a run that takes no look is one too many."""
+    day = next_day(experiment, row.as_of)
+    because = f"the next look is on {day}" if day else "the last look was taken"
+    nothing: dict[str, Any] = dict.fromkeys(_EFFECT)
+    return replace(row, **nothing, method=f"{row.method}; withheld: {because}")
+
+
+_EFFECT = (
+    "value", "control_value", "lift", "ci_low", "ci_high", "p_value", "log_p", "difference", "difference_low",
+    "difference_high", "raw_value", "raw_control_value",
+)  # fmt: skip
 
 
 def _srm_finding(experiment: Experiment, ratio: SampleRatio) -> Finding:

@@ -163,7 +163,7 @@ STORES: tuple[Store, ...] = (
         name="state ledger",
         paths=("data/state/ledger.db", "data/state/ledger.db-*"),
         holds="consent statements and runs, ids that denied what is exempt, ingested files, reasons, kinds of failure per quarantine file, what expired (counts), "
-        "which keys identifiers were hashed with (never a key), segment entries and exits, sizes of segments, stops of experiments",
+        "which keys identifiers were hashed with (never a key), segment entries and exits, sizes of segments, looks and stops of experiments",
         owner=_PRIVACY,
         access="restricted",
         retention="unlimited: it cannot be computed again; memberships that ended: privacy.yaml, retention.segment_history, "

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from zantara_pipeline.cli.app import app
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.experiments import decide_all, load_experiments, open_stops, served, write_served
-from zantara_pipeline.experiments.decisions import COLUMNS, decide, is_over
+from zantara_pipeline.experiments.decisions import COLUMNS, decide
 from zantara_pipeline.experiments.registry import Experiment
 from zantara_pipeline.experiments.scorecard import ScorecardRow
 from zantara_pipeline.experiments.stops import all_stops, revert, stop
@@ -77,11 +77,6 @@ def test_its_hashes_tell_the_inputs_apart() -> None:
     one = decide(CHECKOUT, [SPLIT, row("primary", "better")], END)
     other = decide(CHECKOUT, [SPLIT, row("primary", "better", lift=math.nextafter(0.1, 1))], END)
     assert one.input_hash != other.input_hash and one.config_hash == other.config_hash == CHECKOUT.config_hash
-
-
-@pytest.mark.parametrize(("before", "over"), [(dt.timedelta(hours=1), True), (dt.timedelta(hours=1, seconds=1), False)])
-def test_the_evening_of_the_last_day_is_its_end(before: dt.timedelta, over: bool) -> None:
-    assert is_over(CHECKOUT, END - before) is over
 
 
 @pytest.fixture

@@ -207,7 +207,8 @@ def test_absolute_threshold_is_compared_with_the_difference(registry):
         assert (threshold, row.verdict) == (threshold, verdict)
 
 
-def test_before_the_minimum_duration_only_harm_and_mismatch_are_said(registry):
+def test_between_planned_looks_only_harm_and_mismatch_are_said(registry):
+    registry = _with(registry, looks=(14, 28))
     con = _shop(buys=(0.3, 0.5), slower=1.4)
     rows = by_metric(_read_out(con, registry, at(13.9)).rows)
     assert rows["primary", "conversion"].verdict == "keep running"

@@ -11,6 +11,7 @@ from zantara_pipeline.experiments import (
     decide_all,
     load_experiments,
     open_stops,
+    read_looks,
     read_scorecard,
     served,
     write_served,
@@ -58,7 +59,7 @@ def moments(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeli
 def scorecard(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
     registry, as_of = load_experiments(experiment_dirs(pipeline)), pipeline.as_of(context)
     with pipeline.warehouse() as con:
-        result = build_scorecard(con, registry, as_of)
+        result = build_scorecard(con, registry, as_of, read_looks(pipeline.ledger))
     raised, resolved = alert_ledger(pipeline).sync(result.findings, as_of, KINDS)
     return dg.MaterializeResult(
         metadata={"said": result.summary, "alerts_raised": len(raised), "alerts_resolved": len(resolved)}
