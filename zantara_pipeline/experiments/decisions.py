@@ -96,10 +96,12 @@ def decide_all(
     decisions = []
     for name, experiment in sorted(registry.experiments.items()):
         looks = taken.get(name, ())
-        found = decide(experiment, [row for row in rows if row.experiment_id == name], as_of, looks)
+        own = [row for row in rows if row.experiment_id == name]
+        found = decide(experiment, own, as_of, looks)
         decisions.append(found)
         record_configuration(ledger, experiment, as_of)
-        if (look := look_at(experiment, as_of, looks)) is not None and not look.again:
+        look = look_at(experiment, as_of, looks)
+        if own and look is not None and not look.again:  # where nobody was exposed nothing was looked at
             write_look(ledger, _taken(found, look))
     for found in decisions:
         if found.decision in ("stop_srm", "stop_harm"):

@@ -172,6 +172,13 @@ def test_a_run_that_is_done_again_decides_the_same_bits(ledger: Ledger, tmp_path
     assert [one.input_hash for one in looks] == [decided.input_hash for _, decided in once]
 
 
+def test_where_nobody_was_exposed_no_look_is_taken(ledger: Ledger) -> None:
+    con = empty_warehouse()
+    _, decided = run(con, ledger, at(29))
+    assert (decided.decision, decided.reasons) == ("inconclusive", ("no unit was exposed",))
+    assert read_looks(ledger) == {}, "those who come late are judged by all of alpha"
+
+
 def test_a_change_after_the_start_is_an_amendment(ledger: Ledger) -> None:
     con, changed = shop(0.0), dataclasses.replace(CHECKOUT, config_hash="another")
     run(con, ledger, at(-3), changed)  # before the start anything may change
