@@ -7,6 +7,7 @@ contract means (each domain package owns its pydantic models).
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,23 +37,23 @@ def load_yaml(path: Path) -> tuple[Any, LineOf]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"cannot be read ({type(error).__name__})", path, "check the path and its permissions"
-        ) from None
+    except UnicodeDecodeError:
+        raise InputError("it is no UTF-8 text", path, "save it as UTF-8") from None
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", path, "check the path and its permissions") from None
     try:
         node, data = _parsed(text)
         lines: dict[tuple[Any, ...], int] = {}
         if node is not None:
             _collect_lines(node, (), lines, path)
+    except InputError:  # it is a ValueError too, and says all there is to say
+        raise
     except RecursionError:  # an alias inside what it stands for never ends
         what = "not valid YAML: it refers to itself, or is nested too deeply"
         raise InputError(what, path, "write it without aliases") from None
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else path
-        problem = getattr(error, "problem", None) or "not valid YAML"
-        raise InputError(f"not valid YAML: {problem}", where, "mend that line") from None
+        line, problem = _fault(error, text)
+        raise InputError(f"not valid YAML: {problem}", f"{path}:{line}", "mend that line") from None
     except ValueError as error:  # a value that looks like a date but is none, such as 2026-02-30
         line = _bad_scalar_line(yaml.compose(text, Loader=yaml.SafeLoader))
         raise InputError(f"not a valid value: {error}", f"{path}:{line}", "mend that line") from None
@@ -76,6 +77,14 @@ def _parsed(text: str) -> tuple[yaml.Node | None, Any]:
         return yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
 
 
+def _fault(error: yaml.YAMLError, text: str) -> tuple[int, str]:
+    """The line that is no YAML, and what is wrong there."""
+    if isinstance(error, yaml.reader.ReaderError):
+        return text.count("\n", 0, int(error.position)) + 1, "a character that no YAML may hold"
+    mark = getattr(error, "problem_mark", None)
+    return (mark.line + 1 if mark else 1), str(getattr(error, "problem", None) or error)
+
+
 def _bad_scalar_line(node: yaml.Node | None) -> int:
     if isinstance(node, yaml.ScalarNode):
         try:
@@ -91,16 +100,25 @@ def _bad_scalar_line(node: yaml.Node | None) -> int:
 
 def _collect_lines(node: yaml.Node, keys: tuple[Any, ...], lines: dict[tuple[Any, ...], int], path: Path) -> None:
     lines.setdefault(keys, node.start_mark.line + 1)
+    if isinstance(node, yaml.ScalarNode) and not _is_text(node.value):
+        where = f"{path}:{node.start_mark.line + 1}"
+        raise InputError("a text that UTF-8 cannot carry, or with a NUL", where, "write it without")
     if isinstance(node, yaml.MappingNode):
         for key_node, value_node in node.value:
             here = (*keys, key_node.value)
             if here in lines:
-                raise InputError(f"key '{key_node.value}' stands twice", f"{path}:{key_node.start_mark.line + 1}")
+                where = f"{path}:{key_node.start_mark.line + 1}"
+                raise InputError(f"key '{key_node.value}' stands twice", where, "remove one of the two")
             lines[here] = key_node.start_mark.line + 1
             _collect_lines(value_node, here, lines, path)
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             _collect_lines(item, (*keys, index), lines, path)
+
+
+def _is_text(value: str) -> bool:
+    """Whether every engine can hold it; \\ud800 and \\0 in quotes stand for what some cannot."""
+    return not any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def parse_contract(model: type[Model], path: Path) -> Model:
@@ -119,13 +137,22 @@ def validate_contract(model: type[Model], data: Any, path: Path, line_of: LineOf
         problems = error.errors(include_url=False)
         # a misspelt required key is both an unknown and a missing one: the unknown one names the line to mend
         first = next((problem for problem in problems if problem["type"] == "extra_forbidden"), problems[0])
-        keys = tuple(
-            key for key in first["loc"] if isinstance(key, int) or (key != "[key]" and not key.startswith("function-"))
-        )
+        keys = _keys_of(first, data)
         name = ".".join(str(key) for key in keys) or "(file)"
         raise InputError(
             f"key '{name}': {_explain(first, model)}", f"{path}:{line_of(*keys)}", _advice(first, model)
         ) from None
+
+
+def _keys_of(problem: Any, data: Any) -> tuple[Any, ...]:
+    """The path of keys in the file; pydantic's goes on with the kinds that it tried. A missing key is its last."""
+    keys: list[Any] = []
+    for key in problem["loc"]:
+        inside = key in data if isinstance(data, dict) else isinstance(key, int) and isinstance(data, list)
+        if inside or problem["type"] == "missing":
+            keys.append(key)
+            data = data[key] if inside else None
+    return tuple(keys)
 
 
 def _explain(problem: Any, model: type[BaseModel]) -> str:
@@ -133,16 +160,30 @@ def _explain(problem: Any, model: type[BaseModel]) -> str:
         return "unknown key"
     if problem["loc"] and problem["loc"][-1] == "[key]" and problem["type"] == "string_type":
         return "a name is text, and this is none"
-    return str(problem["msg"]).removeprefix("Value error, ").replace("valid tuple", "valid list")
+    said = str(problem["msg"]).removeprefix("Value error, ")
+    return _CLASS.sub("", said).replace("valid tuple", "valid list").replace("Tuple should", "List should")
 
 
 # What to do, where pydantic's words alone leave a person who writes YAML guessing.
-_TODO = {"string_type": "put it in quotes", "tuple_type": "write it as [a, b]", "missing": "add it"}
+_TODO = {
+    "string_type": "put it in quotes", "tuple_type": "write it as [a, b]", "missing": "add it",
+    "model_type": "write its keys and values, or leave it out", "dict_type": "write its keys and values, or leave it out",
+}  # fmt: skip
+_LIKE = {
+    r"^\d+-\d+-\d+$": "write it like 1-0-0",
+    r"^[^@\s]+@[^@\s]+$": "give an e-mail address",
+    r"^[a-z][a-z0-9_]{0,39}$": "write small letters, digits and underscores, a letter first, 40 characters at most",
+    "^[A-Z]{2}$": "write the two capital letters of ISO 3166",
+}
+"""What to write instead of what does not match a pattern of the contracts."""
+_CLASS = re.compile(r" or instance of \w+")
 
 
 def _advice(problem: Any, model: type[BaseModel]) -> str | None:
     if problem["type"] == "string_type" and isinstance(problem.get("input"), (dict, list, type(None))):
         return "give a text"
+    if problem["type"] == "string_pattern_mismatch":
+        return _LIKE.get(problem["ctx"]["pattern"])
     if problem["type"] != "extra_forbidden":
         return _TODO.get(problem["type"])
     known = sorted(_field_names(model, set()))
@@ -178,20 +219,57 @@ def overlay_files(dirs: Sequence[Path], pattern: str) -> dict[str, Path]:
 
 
 _FOLDERS = ("tracking_plan", "experiments")
+_EVENT = re.compile(r"^event:", re.MULTILINE)
 
 
 def refuse_misnamed(dirs: Sequence[Path]) -> None:
-    """A file of a shop's contracts whose name is nearly right would be left out without a word.
+    """Contracts of a shop that stand under another name than they are sought by would be left out without a word.
 
     Raises
     ------
-    InputError : a name that differs from one of the package's by a slip (.yml, tracking-plan, adapter.yaml).
+    InputError : a name that differs from one of the package's by a slip (.yml, tracking-plan, adapter.yaml), a folder that
+        is one too deep or too high, one without any contract.
     """
-    known = {path.name for path in PACKAGED.glob("*.yaml")} | set(_FOLDERS)
     for folder in dirs:
-        for path in sorted(folder.glob("*")):
-            near = difflib.get_close_matches(path.name, known - {path.name}, n=1, cutoff=0.8)
-            if path.name not in known and near and (path.is_dir() == (near[0] in _FOLDERS)):
-                raise InputError("no contract has this name", path, f"did you mean '{near[0]}'?")
-        for path in sorted(found for inner in _FOLDERS for found in (folder / inner).glob("*.yml")):
-            raise InputError("contracts end with .yaml", path, f"name it {path.stem}.yaml")
+        _refuse_slips(folder)
+        refuse_misplaced(folder)
+        if not _contracts(folder):
+            below = next((path for path in sorted(folder.glob("*/")) if _contracts(path)), None)
+            todo = f"name {below}" if below else f"put one there: {', '.join(sorted(_names()))}"
+            raise InputError("no contract in this folder", folder, todo)
+
+
+def refuse_misplaced(folder: Path) -> None:
+    """
+    Raises
+    ------
+    InputError : the folder is one too deep, or events stand in it and not in its tracking_plan/.
+    """
+    strange = [path for path in sorted(folder.glob("*.y*ml")) if path.name not in _names() and path.is_file()]
+    place = folder.absolute()
+    if strange and place.name in _FOLDERS:
+        raise InputError("it is a part of a folder of contracts", folder, f"name the folder above it, {place.parent}")
+    for path in strange:
+        if _EVENT.search(path.read_text(encoding="utf-8", errors="replace")):
+            raise InputError(
+                "an event stands in the folder of contracts itself", path, "put it into tracking_plan/ there"
+            )
+
+
+def _names() -> set[str]:
+    return {path.name for path in PACKAGED.glob("*.yaml")} | {f"{folder}/*.yaml" for folder in _FOLDERS}
+
+
+def _contracts(folder: Path) -> list[Path]:
+    """What of a folder is read."""
+    return [path for name in _names() for path in folder.glob(name)]
+
+
+def _refuse_slips(folder: Path) -> None:
+    known = {name.removesuffix("/*.yaml") for name in _names()}
+    for path in sorted(folder.glob("*")):
+        near = difflib.get_close_matches(path.name, known - {path.name}, n=1, cutoff=0.8)
+        if path.name not in known and near and (path.is_dir() == (near[0] in _FOLDERS)):
+            raise InputError("no contract has this name", path, f"did you mean '{near[0]}'?")
+    for path in sorted(found for inner in _FOLDERS for found in (folder / inner).glob("*.yml")):
+        raise InputError("contracts end with .yaml", path, f"name it {path.stem}.yaml")

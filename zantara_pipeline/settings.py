@@ -7,12 +7,13 @@ Belongs here: names, types and defaults of what a person can set. Does not belon
 from __future__ import annotations
 
 import os
-from datetime import datetime
+import re
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from zantara_pipeline.contracts_io import PACKAGED
@@ -42,7 +43,7 @@ class Settings(BaseSettings):
     export_keys_file, export_keys : the keys for pseudonyms in exports, in the same way.
     """
 
-    model_config = SettingsConfigDict(env_prefix="ZANTARA_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="ZANTARA_", env_ignore_empty=True, extra="ignore", frozen=True)
 
     home: Path = PROJECT_ROOT
     contracts: Path | None = None
@@ -51,8 +52,8 @@ class Settings(BaseSettings):
     consent: Path | None = None
     format: EventFormat = "auto"
     as_of: datetime | None = None
-    late_after_hours: int = Field(default=24, ge=1)
-    max_lateness_days: int = Field(default=30, ge=1)
+    late_after_hours: int = Field(default=24, ge=1, le=2_400_000)
+    max_lateness_days: int = Field(default=30, ge=1, le=100_000)
     threads: int = Field(default=2, ge=1)
     memory_limit: str = Field(default="2GB", pattern=r"^\d+(\.\d+)?\s?(MB|GB|MiB|GiB)$")
 
@@ -60,6 +61,16 @@ class Settings(BaseSettings):
     pii_keys: SecretStr | None = None
     export_keys_file: Path | None = None
     export_keys: SecretStr | None = None
+
+    @field_validator("as_of", mode="before")
+    @classmethod
+    def _no_number(cls, value: object) -> object:
+        """pydantic takes 2026 and 20260301 for seconds since 1970."""
+        if isinstance(value, (int, float)) or (
+            isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?", value.strip())
+        ):
+            raise ValueError("a number is no time")
+        return value
 
     @property
     def pii_keys_text(self) -> str | None:
@@ -87,9 +98,23 @@ def load_settings(**overrides: object) -> Settings:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = "ZANTARA_" + str(first["loc"][0]).upper()
-        raise InputError(f"{first['msg']}", f"setting {name}", "correct it or unset it") from None
-    if settings.as_of is not None and settings.as_of.tzinfo is None:
-        raise InputError("the time has no zone", "setting ZANTARA_AS_OF", "write it like 2026-03-01T00:00:00Z")
+        todo = _TIME if first["loc"][0] == "as_of" else "correct it or unset it"
+        raise InputError(str(first["msg"]).removeprefix("Value error, "), f"setting {name}", todo) from None
     if settings.contracts is not None and not settings.contracts.is_dir():
         raise InputError("no such folder", f"setting ZANTARA_CONTRACTS ({settings.contracts})", "create it or unset it")
-    return settings.model_copy(update={"home": settings.home.expanduser().resolve()})
+    update = {"home": settings.home.expanduser().resolve(), "as_of": _utc(settings.as_of)}
+    return settings.model_copy(update=update)
+
+
+_TIME = "write it like 2026-03-01T00:00:00Z"
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    if moment is None:
+        return None
+    if moment.tzinfo is None:
+        raise InputError("the time has no zone", "setting ZANTARA_AS_OF", _TIME)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise InputError("the time is beyond the calendar", "setting ZANTARA_AS_OF", _TIME) from None

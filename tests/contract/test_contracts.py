@@ -144,7 +144,7 @@ def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, kind: str, broken: s
 def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match=r"a\.yaml: cannot be read"):
+    with pytest.raises(InputError, match=r"a\.yaml: it is no UTF-8 text; save it as UTF-8"):
         load_yaml(path)
 
 

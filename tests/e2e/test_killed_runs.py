@@ -31,7 +31,7 @@ CHAINS = {
     "landed": [("preparing", 1), ("lake__items", 0.5), ("lake__items", 1), ("privacy__consent_ledger", 0.5), ("privacy__consent_ledger", 1), ("ingest", 0.3), ("ingest", 0.7), ("ingest", 1)],
     "tables": [("dbt_models", 0.15), ("dbt_models", 0.6), ("dbt_models", 0.9), ("dbt_models", 1), ("experiments__moments", 0.5), ("experiments__moments", 1)],
     "model": [("recommendations__model", 0.3), ("recommendations__model", 0.8), ("recommendations__model", 1), ("segment_lifecycle", 0.5), ("segment_lifecycle", 1), ("experiments__scorecard", 0.5), ("experiments__scorecard", 1)],
-    "lists": [("recommendations__offline_metrics", 0.5), ("recommendations__offline_metrics", 1), ("recommendations__user_recommendations", 0.5), ("recommendations__user_recommendations", 1), ("ops__withdrawals", 0.5), ("ops__withdrawals", 1), ("ops__alerts", 0.5)],
+    "lists": [("recommendations__offline_metrics", 0.5), ("recommendations__offline_metrics", 1), ("recommendations__user_recommendations", 0.5), ("recommendations__user_recommendations", 1), ("experiments__decisions", 0.5), ("experiments__decisions", 1), ("ops__withdrawals", 0.5), ("ops__withdrawals", 1), ("ops__alerts", 0.5)],
     "closing": [("ops__alerts", 1), ("ops__published", 0.5), ("ops__published", 1), ("ops__report", 0.5), ("ops__report", 1)],
 }  # fmt: skip
 WRITES_NOTHING = {

@@ -276,6 +276,22 @@ def test_the_planted_harm_is_found(con: duckdb.DuckDBPyConnection, truth: dict[s
     assert harmed == [("image_carousel",)]
 
 
+def test_what_is_broken_or_harmful_is_taken_out_of_serving(
+    con: duckdb.DuckDBPyConnection, home: Path, truth: dict[str, Any]
+) -> None:
+    decided = pairs(con, "SELECT experiment_id, decision FROM experiments.decisions")
+    assert decided == {"checkout_redesign": "inconclusive", "image_carousel": "stop_harm", "search_ranking": "stop_srm"}
+    told = json.loads((home / "data" / "serving" / "experiments.json").read_text(encoding="utf-8"))
+    serving = {one["experiment"]: one["status"] for one in told["experiments"]}
+    assert serving == {"checkout_redesign": "running", "image_carousel": "stopped", "search_ranking": "stopped"}
+    # the lift is proven, and so is not yet that crashes do not rise: that blocks shipping
+    [(reasons,)] = con.execute("SELECT reasons FROM experiments.decisions WHERE decision = 'inconclusive'").fetchall()
+    assert "better; not proven safe: crash_free_sessions" in reasons[0]
+    assert {one["experiment"]: one["salt"] for one in told["experiments"]} == {
+        name: planted["salt"] for name, planted in truth["experiments"].items()
+    }
+
+
 EXPERIMENT_ALERTS = [
     ("guardrail_harm", "image_carousel", "crash_free_sessions"),
     ("guardrail_harm", "image_carousel", "p95_latency_ms"),

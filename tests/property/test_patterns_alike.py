@@ -75,6 +75,45 @@ def test_what_engines_read_differently_is_no_pattern_of_a_plan(pattern: str) -> 
     assert pattern_problem(pattern) is not None
 
 
+WIDE = "[^\x7f-\u0801\u1000-\U00010010]"
+
+
+@pytest.mark.parametrize("count", [1, 3, 10, 30, 100])
+@pytest.mark.parametrize("piece", [".{1000}", "[^a]{0,999}", f"(?:{WIDE}{{40}}){{20}}", "(?:a|b.){500}"])
+def test_a_pattern_is_taken_as_long_as_every_engine_holds_it(piece: str, count: int) -> None:
+    pattern = f"^{piece * count}$"
+    if pattern_problem(pattern) is None:
+        for engine in ENGINES:
+            assert engine(pattern, ["a"]) == of_python(pattern, ["a"])
+    else:
+        assert count >= 10, "what every engine holds is taken"
+
+
+@pytest.mark.parametrize(
+    "pattern", ["^" + ".{1000}" * 30 + "$", "^(a{1000}){1000}$", "^" + "(" * 300 + "a" + ")" * 300 + "$"]
+)
+def test_a_pattern_that_is_too_large_for_an_engine_is_refused(pattern: str) -> None:
+    assert pattern_problem(pattern) is not None
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "[^a]",
+        "[^ab-c]",
+        WIDE,
+        "[" + "".join(f"{chr(a)}-{chr(a + 1500)}" for a in range(200, 60_000, 2000) if not 0xD000 < a < 0xE000) + "]",
+    ],
+)
+def test_what_is_not_tried_out_is_held(token: str) -> None:
+    """Of the heaviest classes as many as weigh no more than what is taken for granted."""
+    times = min(4_000 // len(token), 1_000)
+    pattern = f"^{token}{{{times}}}$"
+    assert pattern_problem(pattern) is None
+    for engine in ENGINES:
+        assert engine(pattern, ["a"]) == of_python(pattern, ["a"])
+
+
 @pytest.mark.parametrize(
     "pattern",
     ["^[A-Z]{3}$", r"^(?:[A-Z]{2}[\-\_].{1,3}|0)$", r"^[^@\s]+$".replace(r"\s", " "), "^$", r"^a\\$", "^[0-9]{4}-[0-9]{2}$", "^(a|b)+?$", "^[]a]$"],

@@ -31,6 +31,7 @@ class Kind:
 KINDS: dict[str, Kind] = {
     "unreadable_file": Kind("a landed file could not be read whole, and nothing of it was taken"),
     "srm": Kind("sample ratio mismatch: the observed split of an experiment does not fit the planned one"),
+    "assignment_disagrees": Kind("units logged another variant than the salt of their experiment gives them"),
     "cuped_absent": Kind("CUPED is declared but could not be computed", ("metric",)),
     "cuped_below_floor": Kind("CUPED reduced the variance by less than the declared floor", ("metric",)),
     "new_failure": Kind(

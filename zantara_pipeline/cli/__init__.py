@@ -28,12 +28,13 @@ def main() -> None:
         code = _say(str(error))
     except usage_error as error:
         text = error.format_message().replace(": Value error, ", ": ")  # type: ignore[attr-defined]
-        if "\n" in text:  # a group without a verb: its help
+        if text.startswith("Usage:"):  # a group without a verb: its help
             print(text, file=sys.stderr)
             code = 2
         else:
             context = error.ctx  # type: ignore[attr-defined]
-            code = _say(f"{text.rstrip('.')}; see `{context.command_path if context else 'zantara'} --help`")
+            text = " ".join(text.split()).rstrip(".")
+            code = _say(f"{text}; see `{context.command_path if context else 'zantara'} --help`")
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         code = _say(f"{place}{error.strerror or error}; free space or check permissions, then run it again")

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from zantara_pipeline.settings import EventFormat, load_settings
 
@@ -28,7 +26,7 @@ def validate(
     file: Annotated[Path, typer.Argument(help="A .jsonl, .csv or .tsv file, also .gz.")],
     format: Annotated[EventFormat | None, typer.Option(help=_FORMAT_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
-    lines: Annotated[int, typer.Option(help="How many failing lines to name.")] = 20,
+    lines: Annotated[int, typer.Option(min=0, help="How many failing lines to name.")] = 20,
 ) -> None:
     """Judge a file as ingest would: accepted, quarantined with reasons, suppressed, unparsable. Nothing is stored.
 
@@ -78,7 +76,7 @@ def adapt(
         print(json.dumps({"file": str(file), "out": str(target), **dataclasses.asdict(report)}, indent=2))
         return
     unreadable = f", {report.unreadable:,} unreadable and passed through as they came" if report.unreadable else ""
-    strange = f", {report.strange:,} of them not like its records by their keys" if report.strange else ""
+    strange = f", {report.strange_words()}" if report.strange else ""
     adapted = f"{report.records:,} records, {report.adapted:,} adapted{strange}{unreadable}"
     print(f"{file} ({report.format}): {adapted}; wrote {target}")
     _show_unmapped(report.unmapped)
@@ -91,28 +89,43 @@ def _show_unmapped(unmapped: dict[str, int]) -> None:
         print(f"  {count:>9,}  {name}")
 
 
+def _of_suppressed(verdict: dict[str, Any]) -> str:
+    unreadable = verdict["consent_unreadable"]
+    beside = f"; of {unreadable:,} the consent cannot be read" if unreadable else ""
+    return f"suppressed lines do not grant (`consent`) the purpose that their event needs{beside}"
+
+
+def _show_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Columns as wide as what is in them: a path that is cut off helps nobody."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
 def _show(verdict: dict[str, Any], file: Path) -> None:
-    console = Console()
     if verdict["rows_in"] == 0:
-        console.print(f"{file}: it holds no line", highlight=False, soft_wrap=True)
+        print(f"{file}: it holds no line")
         return
     counts = ", ".join(
         f"{verdict[name]:,} {name.replace('_', ' ')}"
         for name in ("rows_in", "accepted", "quarantined", "suppressed", "unparsable")
     )
-    console.print(f"{file}: {counts}", highlight=False, soft_wrap=True)
+    print(f"{file}: {counts}")
+    if verdict["suppressed"]:
+        print(_of_suppressed(verdict))
     if verdict["reasons"]:
-        table = Table("event", "code", "path", "expected", "rows", box=None)
-        for reason in verdict["reasons"]:
-            table.add_row(
-                reason["event"] or "-", reason["code"], reason["path"], reason["expected"], f"{reason['rows']:,}"
-            )
-        console.print(table)
+        _show_table(
+            ("event", "code", "path", "expected", "rows"),
+            [
+                (reason["event"] or "-", reason["code"], reason["path"], reason["expected"], f"{reason['rows']:,}")
+                for reason in verdict["reasons"]
+            ],
+        )
     for line in verdict["failing_lines"]:
         said = "; ".join(
             f"{r['code']} {r['path']} (expected {r['expected']}, is {r['actual_type']})" for r in line["reasons"]
         )
-        console.print(f"  line {line['line']}: {said}", highlight=False, soft_wrap=True, markup=False)
+        print(f"  line {line['line']}: {said}")
     for notice in verdict["notices"]:
         print(notice)
     if verdict["format"] != "envelope":

@@ -1,4 +1,4 @@
-"""`zantara experiment`: planning an experiment, and analysing one that lies in a table.
+"""`zantara experiment`: planning experiments, looking at those that run, stopping them, analysing one that lies in a table.
 
 Belongs here: arguments and printing. Does not belong here: statistics (statistics/), verdicts (experiments/).
 """
@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,14 +18,20 @@ from rich.table import Table
 
 from zantara_pipeline.contracts_io import parse_contract
 from zantara_pipeline.errors import InputError
+from zantara_pipeline.settings import load_settings
+from zantara_pipeline.storage.engine import published
+from zantara_pipeline.storage.home import Home
+from zantara_pipeline.storage.ledger import Ledger
 
-app = typer.Typer(help="Experiments: sizes before, analysis after.", no_args_is_help=True)
+app = typer.Typer(help="Experiments: sizes before, stops meanwhile, analysis after.", no_args_is_help=True)
+Name = Annotated[str, typer.Argument(help="Name of an experiment, like checkout_redesign.")]
+Because = Annotated[str, typer.Option("--because", help="Why; it is kept and shown.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
 
 @app.callback()
 def _group() -> None:
-    """Experiments: sizes before, analysis after."""
+    """Experiments: sizes before, stops meanwhile, analysis after."""
 
 
 @app.command("power")
@@ -120,6 +128,188 @@ def analyze(
         print(f"{row.metric}: {row.method}" + ("" if reduction is None else f"; variance reduced by {reduction:.0%}"))
     for notice in found.notices:
         print(f"notice: {notice}")
+
+
+class Language(StrEnum):
+    """What an assigner can be written in."""
+
+    PYTHON = "python"
+    TYPESCRIPT = "typescript"
+
+
+@app.command("list")
+def list_experiments(as_json: AsJson = False) -> None:
+    """Every registered experiment: dates, what the last run decided, and whether it is stopped.
+
+    Example: zantara experiment list
+    """
+    told = [_told(name) for name in sorted(_registry().experiments)]
+    if as_json:
+        print(json.dumps(told))
+        return
+    table = Table(box=None)
+    for column in ("experiment", "start", "end", "decision", "stopped", "token"):
+        table.add_column(column, no_wrap=True)
+    for one in told:
+        stop = one["stop"]
+        cells = (stop["cause"], stop["token"]) if stop else ("no", "")
+        table.add_row(one["experiment"], one["start"], one["end"], one["decision"] or "-", *cells)
+    Console().print(table)
+
+
+@app.command("show")
+def show(name: Name, as_json: AsJson = False) -> None:
+    """One experiment: how it is declared, what the last run decided and why, every stop.
+
+    Example: zantara experiment show checkout_redesign
+    """
+    from zantara_pipeline.experiments.looks import amendments, read_looks
+    from zantara_pipeline.experiments.stops import all_stops
+
+    told = _told(name)
+    told["looks"] = [
+        {"day": one.day, "as_of": one.as_of.isoformat(), "alpha": one.alpha, "decision": one.decision,
+         "config_hash": one.config_hash, "input_hash": one.input_hash}
+        for one in read_looks(_ledger()).get(name, [])
+    ]  # fmt: skip
+    told["amendments"] = [
+        {"config_hash": one.config_hash, "as_of": one.as_of.isoformat()} for one in amendments(_ledger(), name)
+    ]
+    stops: list[dict[str, Any]] = [
+        {"token": one.token, "cause": one.cause, "reason": one.reason, "stopped_at": one.stopped_at.isoformat(),
+         "reverted_at": one.reverted_at.isoformat() if one.reverted_at else None, "reverted_because": one.reverted_because}
+        for one in all_stops(_ledger(), name)
+    ]  # fmt: skip
+    if as_json:
+        print(json.dumps(told | {"stops": stops}))
+        return
+    for key, value in told.items():
+        if key not in ("reasons", "stop", "looks", "amendments"):
+            print(f"{key:12} {'-' if value is None else value}")
+    for reason in told["reasons"]:
+        print(f"{'because':12} {reason}")
+    for look in told["looks"]:
+        print(f"{'look':12} day {look['day']} on {look['as_of'][:10]}, p below {look['alpha']:.3g}: {look['decision']}")
+    for change in told["amendments"]:
+        print(f"{'amended':12} after its start, seen on {change['as_of'][:10]}: {change['config_hash'][:12]}")
+    for one in stops:
+        ended = f"reverted {one['reverted_at'][:10]}: {one['reverted_because']}" if one["reverted_at"] else "holds"
+        print(f"{'stop':12} {one['token']} on {one['stopped_at'][:10]} ({one['cause']}): {one['reason']}; {ended}")
+
+
+@app.command("stop")
+def stop_experiment(name: Name, because: Because) -> None:
+    """Take an experiment out of serving: applications show control as soon as they read experiments.json.
+
+    Example: zantara experiment stop checkout_redesign --because "support is flooded"
+    """
+    from zantara_pipeline.experiments.stops import stop
+
+    if not because.strip():
+        raise InputError("no reason was given", "--because", "say why in a few words")
+    ledger, experiment = _ledger(), _experiment(name)
+    found = stop(ledger, name, experiment.config_hash, "person", because.strip(), _clock(ledger))
+    if found is None:
+        raise InputError("it is stopped already", name, "`zantara experiment show` says since when and why")
+    print(f"stopped; applications show control from {_serve(ledger)} on")
+    print(f"to take it back: zantara experiment revert {found.token} --because REASON")
+
+
+@app.command("revert")
+def revert_stop(token: Annotated[str, typer.Argument(help="Token of the stop.")], because: Because) -> None:
+    """Take a stop back, the pipeline's or a person's. The pipeline does not stop the experiment for that cause again.
+
+    Example: zantara experiment revert 5f0c9a1b2d3e4f60 --because "the logging was broken, and is mended"
+    """
+    from zantara_pipeline.experiments.stops import revert
+
+    if not because.strip():
+        raise InputError("no reason was given", "--because", "say why in a few words")
+    ledger = _ledger()
+    found = revert(ledger, token, because.strip())
+    print(f"{found.experiment_id} is served again from {_serve(ledger)} on")
+    if found.cause != "person":
+        print(f"it is not stopped for {found.cause} again while its configuration stays as it is")
+
+
+@app.command("assigner")
+def assigner(
+    language: Annotated[Language, typer.Argument(help="python or typescript.")],
+    out: Annotated[Path, typer.Option(help="Folder to write into.", metavar="<folder>")],
+) -> None:
+    """Write the file by which an application assigns units as experiments.json says; it needs no other package.
+
+    Example: zantara experiment assigner typescript --out src
+    """
+    from zantara_pipeline.experiments.assigners import assigner_files
+
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in assigner_files(language.value).items():
+        (out / name).write_text(text, encoding="utf-8")
+        print(out / name)
+
+
+def _registry() -> Any:
+    from zantara_pipeline.experiments import load_experiments
+
+    return load_experiments([folder / "experiments" for folder in load_settings().contract_dirs])
+
+
+def _experiment(name: str) -> Any:
+    known = _registry().experiments
+    if name not in known:
+        raise InputError("no such experiment", name, f"registered: {', '.join(sorted(known)) or 'none'}")
+    return known[name]
+
+
+def _ledger() -> Ledger:
+    return Ledger(Home(load_settings().home).create().state / "ledger.db")
+
+
+def _clock(ledger: Ledger) -> datetime:
+    from zantara_pipeline.tracking.clock import latest_received_at
+
+    return load_settings().as_of or latest_received_at(ledger) or datetime.now(UTC)
+
+
+def _serve(ledger: Ledger) -> Path:
+    """Write experiments.json anew, for applications not to wait for the next run."""
+    from zantara_pipeline.experiments import open_stops, served, write_served
+
+    path = Home(load_settings().home).served_experiments
+    write_served(path, served(_registry(), open_stops(ledger), _clock(ledger)))
+    return path
+
+
+def _told(name: str) -> dict[str, Any]:
+    from zantara_pipeline.experiments import open_stops
+
+    experiment, ledger = _experiment(name), _ledger()
+    found, stop = _decision(name), open_stops(ledger).get(name)
+    return {
+        "experiment": name, "hypothesis": experiment.hypothesis, "owner": experiment.owner, "unit": experiment.unit,
+        "salt": experiment.salt, "variants": ", ".join(f"{one} {weight:g}" for one, weight in experiment.variants.items()),
+        "primary": experiment.primary, "secondary": ", ".join(experiment.secondary),
+        "guardrails": ", ".join(f"{rule.name} {rule.threshold} {rule.basis}" for rule in experiment.guardrails),
+        "start": f"{experiment.start:%Y-%m-%d}", "end": f"{experiment.end:%Y-%m-%d}",
+        "planned": ", ".join(f"day {day}" for day in experiment.looks), "config_hash": experiment.config_hash,
+        "decided_at": found[0].isoformat() if found else None, "decision": found[1] if found else None,
+        "reasons": found[2] if found else [],
+        "stop": {"token": stop.token, "cause": stop.cause, "reason": stop.reason} if stop else None,
+    }  # fmt: skip
+
+
+def _decision(name: str) -> tuple[datetime, str, list[str]] | None:
+    home = Home(load_settings().home)
+    if not home.published.exists():
+        return None
+    with published(home) as con:
+        there = "SELECT 1 FROM duckdb_tables() WHERE schema_name = 'experiments' AND table_name = 'decisions'"
+        if not con.execute(there).fetchall():
+            return None
+        query = "SELECT as_of, decision, reasons FROM experiments.decisions WHERE experiment_id = ?"
+        rows = con.execute(query, [name]).fetchall()
+    return (rows[0][0], rows[0][1], rows[0][2]) if rows else None
 
 
 def _one_of(**given: float | None) -> None:

@@ -90,9 +90,8 @@ def import_plan(
     for note in plan.notes:
         print(f"{file}: {note}")
     findings = run([*settings.contract_dirs, out], threads=settings.threads)
-    for finding in findings:
-        if Path(finding.file) in written:
-            print(finding)
+    for finding in [found for found in findings if Path(found.file) in written] or findings:
+        print(finding)
 
 
 @app.command("diff")

@@ -87,6 +87,7 @@ def show(
         print(
             f"  {reason['code']} {reason['path']}: expected {reason['expected']}, is {reason['actual_type']} ({reason['rows']:,})"
         )
+    _say_hashed(found.hashed)
     for source, rows, first in found.places:
         print(f"  {source}: {rows:,} lines, the first is line {first}")
     for line in lines:
@@ -116,6 +117,7 @@ def diff(fingerprints: Fingerprints = None, fixes: FixesFile = None, as_json: As
             print(f"{change.fingerprint}  {change.rows:>8,}  {name}: {change.was} -> {change.now}")
     same = sum(change.rows for change in found if change.was == change.now)
     print(f"{sum(change.rows for change in found):,} lines judged again, {same:,} with the same verdict")
+    _say_hashed(sum(change.hashed for change in found))
 
 
 @app.command("replay")
@@ -152,11 +154,20 @@ def replay(
     would = "would be" if dry_run else "are"
     print(f"{done.rows:,} lines judged: {done.accepted:,} {would} accepted, {done.quarantined:,} fail again, "
           f"{done.suppressed:,} have no consent any more and {would} dropped")  # fmt: skip
+    _say_hashed(done.hashed)
     if touched:
         print(f"received dates with new rows: {', '.join(map(str, touched))}")
         print(f"dates that may hold copies of them: {', '.join(map(str, copies)) or 'none'}")
         if not dry_run:
             print("run `zantara run` to rebuild the tables from there")
+
+
+def _say_hashed(lines: int) -> None:
+    if lines:
+        print(
+            f"  {lines:,} of them hold a direct identifier that failed and was hashed then: no change of the plan lets such a "
+            "line pass; drop the identifier by a fix, discard the lines, or have them sent again"
+        )
 
 
 @app.command("discard")

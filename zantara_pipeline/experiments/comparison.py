@@ -67,14 +67,19 @@ def fit_metric_cuped(
 
 
 def compare(
-    metric: Metric, control: VariantMoments | None, treatment: VariantMoments | None, cuped: Cuped, pre_period_days: int
+    metric: Metric,
+    control: VariantMoments | None,
+    treatment: VariantMoments | None,
+    cuped: Cuped,
+    pre_period_days: int,
+    confidence: float = CONFIDENCE,
 ) -> Comparison:
-    """Estimate both variants and their difference (95 % interval)."""
+    """Estimate both variants and their difference with its interval."""
     raw = [_raw_estimate(metric, entry) for entry in (control, treatment)]
     used = raw
     if cuped.fit is not None:
         used = [adjusted_estimate(e.moments, cuped.fit) if e else None for e in (control, treatment)]
-    effect = _effect(used[0], used[1])
+    effect = _effect(used[0], used[1], confidence)
     reduction = None
     if cuped.fit is not None and effect is not None and raw[0] and raw[1] and used[0] and used[1]:
         reduction = 1 - (used[0].variance + used[1].variance) / (raw[0].variance + raw[1].variance)
@@ -84,8 +89,8 @@ def compare(
     )
 
 
-def _effect(control: Estimate | None, treatment: Estimate | None) -> Effect | None:
-    return welch_effect(control, treatment, CONFIDENCE) if control and treatment else None
+def _effect(control: Estimate | None, treatment: Estimate | None, confidence: float) -> Effect | None:
+    return welch_effect(control, treatment, confidence) if control and treatment else None
 
 
 def _raw_estimate(metric: Metric, entry: VariantMoments | None) -> Estimate | None:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]  # also what may stand in SQL as event or column
+Salt = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$")]
 VariantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Direction = Literal["higher_is_better", "lower_is_better"]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -152,12 +153,15 @@ class ExperimentFile(_Strict):
     hypothesis: str = Field(min_length=1)
     owner: str = Field(min_length=1)
     unit: Literal["user_id"]
+    salt: Salt | None = None
     variants: list[Variant] = Field(min_length=2)
     control: VariantName = "control"
     primary: Name
     secondary: list[Name] = []
     start: dt.date
     end: dt.date
+    looks: list[int] | None = Field(default=None, min_length=1)
+    spending: Literal["obrien_fleming", "pocock"] = "obrien_fleming"
     srm_check: Literal["chi_square"] | None = None
     srm_alpha: Share | None = None
     variance_reduction: Literal["cuped", "none"] | None = None

@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from zantara_pipeline.contracts_io import PACKAGED, LineOf, load_yaml, overlay_files, validate_contract
 from zantara_pipeline.errors import InputError
@@ -26,14 +27,15 @@ METRICS_FILE = "metrics.yaml"
 class Experiment:
     """One experiment with defaults filled in. ``start`` is its first instant, ``end`` the first instant after it (UTC).
 
-    ``variants`` maps each variant to its weight; ``config_hash`` is the sha256 of all its settled keys and of its
-    metrics' definitions.
+    ``variants`` maps each variant to its weight; ``salt`` None: units were assigned by something that is not known here; ``looks`` are days after the start on which effects are judged, the
+    last of them the last day; ``config_hash`` is the sha256 of all its settled keys and of its metrics' definitions.
     """
 
     name: str
     hypothesis: str
     owner: str
     unit: str
+    salt: str | None
     variants: Mapping[str, float]
     control: str
     primary: str
@@ -41,6 +43,8 @@ class Experiment:
     guardrails: tuple[GuardrailRule, ...]
     start: dt.datetime
     end: dt.datetime
+    looks: tuple[int, ...]
+    spending: Literal["obrien_fleming", "pocock"]
     min_duration_days: int
     srm_alpha: float
     variance_reduction: str
@@ -96,11 +100,21 @@ def load_experiments(dirs: Sequence[Path] = (PACKAGED_EXPERIMENTS,)) -> Experime
     defaults_path, metrics_path = files.pop(DEFAULTS_FILE), files.pop(METRICS_FILE)
     metrics = _read_metrics(metrics_path)
     defaults = _read_defaults(defaults_path, metrics)
-    experiments = {}
+    experiments: dict[str, Experiment] = {}
     for filename, path in files.items():
         experiment = _read_experiment(path, Path(filename).stem, defaults, metrics)
+        _refuse_shared_salt(experiment, experiments, path)
         experiments[experiment.name] = experiment
     return ExperimentRegistry(experiments, metrics, defaults)
+
+
+def _refuse_shared_salt(new: Experiment, known: Mapping[str, Experiment], path: Path) -> None:
+    """Units of two experiments with one salt and one split are all in the same arms: each effect would be both."""
+    for other in known.values():
+        if new.salt is not None and other.salt == new.salt:
+            _, line_of = load_yaml(path)
+            what = f"key 'salt': '{new.salt}' is the salt of {other.name}, too: both would treat the same units"
+            raise InputError(what, f"{path}:{line_of('salt')}", f"write a salt of its own, such as {new.name}:v1")
 
 
 def _refuse_unread_files(dirs: Sequence[Path]) -> None:
@@ -162,7 +176,19 @@ def _read_experiment(path: Path, stem: str, defaults: Defaults, metrics: Mapping
             f"{path}:{line_of('end')}",
             "move the end or lower min_duration_days",
         )
+    _check_looks(experiment, days, f"{path}:{line_of('looks')}")
     return experiment
+
+
+def _check_looks(experiment: Experiment, days: int, where: str) -> None:
+    looks = experiment.looks
+    if list(looks) != sorted(set(looks)):
+        raise InputError("key 'looks': days must rise, each once", where, "write them in order")
+    if looks[0] < experiment.min_duration_days:
+        what = f"key 'looks': day {looks[0]} is before min_duration_days ({experiment.min_duration_days})"
+        raise InputError(what, where, "begin later, or lower min_duration_days")
+    if looks[-1] != days:
+        raise InputError(f"key 'looks': the last one is the last day, {days}", where, f"end the list with {days}")
 
 
 def _check_metric_names(parsed: ExperimentFile, metrics: Mapping[str, Metric], path: Path, line_of: LineOf) -> None:
@@ -210,6 +236,7 @@ def _resolve(parsed: ExperimentFile, defaults: Defaults, metrics: Mapping[str, M
         hypothesis=parsed.hypothesis,
         owner=parsed.owner,
         unit=parsed.unit,
+        salt=parsed.salt,
         variants={variant.name: variant.weight for variant in parsed.variants},
         control=parsed.control,
         primary=parsed.primary,
@@ -217,6 +244,8 @@ def _resolve(parsed: ExperimentFile, defaults: Defaults, metrics: Mapping[str, M
         guardrails=guardrails,
         start=_midnight(parsed.start),
         end=_midnight(parsed.end) + dt.timedelta(days=1),
+        looks=tuple(parsed.looks or [(parsed.end - parsed.start).days + 1]),
+        spending=parsed.spending,
         min_duration_days=settled["min_duration_days"],
         srm_alpha=settled["srm_alpha"],
         variance_reduction=settled["variance_reduction"],

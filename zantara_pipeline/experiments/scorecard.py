@@ -7,8 +7,9 @@ Belongs here: assembling rows and findings from moments, writing experiments.sco
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
+from typing import Any
 
 import duckdb
 
@@ -17,6 +18,7 @@ from zantara_pipeline.errors import InputError
 from zantara_pipeline.experiments import verdicts
 from zantara_pipeline.experiments.comparison import Comparison, Cuped, compare, fit_metric_cuped
 from zantara_pipeline.experiments.contract import GuardrailRule, Metric
+from zantara_pipeline.experiments.looks import Look, Taken, looks_of, next_day
 from zantara_pipeline.experiments.moments import (
     VariantMoments,
     comment_columns,
@@ -29,6 +31,7 @@ from zantara_pipeline.experiments.units import UnitCounts, check_as_of, classify
 from zantara_pipeline.statistics import format_p
 
 SRM_METRIC = "sample_ratio"
+MOST_DISAGREEING = 0.01  # of units; more of them move the difference by more than a hundredth of itself
 
 # Columns of experiments.scorecard: name, type, what it holds. The order is that of ScorecardRow's fields.
 COLUMNS: tuple[tuple[str, str, str], ...] = (
@@ -107,7 +110,7 @@ class ScorecardRow:
 class ScorecardResult:
     """What was read out: all rows, findings for alerts, experiments with nothing to do and why.
 
-    Kinds of findings: srm, cuped_absent, cuped_below_floor, guardrail_harm; their subject is the experiment.
+    Kinds of findings: srm, assignment_disagrees, cuped_absent, cuped_below_floor, guardrail_harm; their subject is the experiment.
     """
 
     rows: tuple[ScorecardRow, ...]
@@ -126,9 +129,14 @@ class ScorecardResult:
 
 
 def build_scorecard(
-    con: duckdb.DuckDBPyConnection, registry: ExperimentRegistry, as_of: dt.datetime
+    con: duckdb.DuckDBPyConnection,
+    registry: ExperimentRegistry,
+    as_of: dt.datetime,
+    taken: Mapping[str, Sequence[Taken]] | None = None,
 ) -> ScorecardResult:
     """Rebuild experiments.scorecard (create or replace, one transaction) from experiments.moments of the same as_of.
+
+    taken : the looks so far (looks.py); a run that takes none shows the split and harm alone.
 
     Raises
     ------
@@ -144,16 +152,24 @@ def build_scorecard(
     rows: list[ScorecardRow] = []
     findings: list[Finding] = []
     nothing_to_do = {}
+    looks = looks_of(registry, as_of, taken or {})
     for name, experiment in sorted(registry.experiments.items()):
         own = {metric: moments.get((name, metric), {}) for metric in experiment.metrics}
         if not own[experiment.primary]:
             nothing_to_do[name] = "nothing to do: no eligible exposures"
             continue
-        new_rows, new_findings = read_out(experiment, registry.metrics, own, counts[name], as_of)
+        new_rows, new_findings = read_out(experiment, registry.metrics, own, counts[name], as_of, looks[name])
         rows += new_rows
         findings += new_findings
     _write(con, rows)
     return ScorecardResult(tuple(rows), tuple(findings), nothing_to_do, unregistered)
+
+
+def read_scorecard(con: duckdb.DuckDBPyConnection) -> list[ScorecardRow]:
+    """Rows of experiments.scorecard in their order."""
+    columns = ", ".join(name for name, _, _ in COLUMNS)
+    query = f"select {columns} from experiments.scorecard order by experiment_id, role, metric, variant"
+    return [ScorecardRow(*row) for row in con.execute(query).fetchall()]
 
 
 def read_out(
@@ -162,12 +178,17 @@ def read_out(
     moments: Mapping[str, Mapping[str, VariantMoments]],
     counts: UnitCounts,
     as_of: dt.datetime,
+    look: Look | None,
 ) -> tuple[list[ScorecardRow], list[Finding]]:
-    """Rows and findings of one experiment from its moments (metric -> variant -> moments); touches no database."""
+    """Rows and findings of one experiment from its moments (metric -> variant -> moments); touches no database.
+
+    look : the one that this run takes, if any.
+    """
     units = {variant: entry.moments.n for variant, entry in moments[experiment.primary].items()}
     ratio = check_sample_ratio(experiment, units)
     rows = _srm_rows(experiment, ratio, counts, as_of)
     findings = [_srm_finding(experiment, ratio)] if ratio.mismatch else []
+    findings += [_disagreement_finding(experiment, counts)] if counts.disagreeing else []
     roles: list[tuple[str, str, GuardrailRule | None]] = [("primary", experiment.primary, None)]
     roles += [("secondary", name, None) for name in experiment.secondary]
     roles += [("guardrail", rule.name, rule) for rule in experiment.guardrails]
@@ -182,9 +203,11 @@ def read_out(
                 moments[name].get(variant),
                 cuped,
                 experiment.pre_period_days,
+                # guardrails are held against their threshold at 95 %, whatever a look spends on effects
+                verdicts.CONFIDENCE if look is None or rule is not None else 1 - look.alpha,
             )
-            row = _effect_row(experiment, metrics[name], variant, (role, name, rule), comparison, ratio, as_of)
-            rows.append(row)
+            row = _effect_row(experiment, metrics[name], variant, (role, name, rule), comparison, ratio, as_of, look)
+            rows.append(row if look is not None or row.verdict != verdicts.KEEP_RUNNING else _withheld(row, experiment))
             if row.verdict == verdicts.HARM and rule is not None:
                 findings.append(_harm_finding(row, rule))
         if role == "primary":
@@ -196,6 +219,7 @@ def _srm_rows(experiment: Experiment, ratio: SampleRatio, counts: UnitCounts, as
     total = sum(ratio.counts.values())
     left_out = ", ".join(f"{number} {reason}" for reason, number in sorted(counts.excluded.items())) or "none"
     method = f"chi-square on {len(ratio.counts)} variants, alpha {experiment.srm_alpha:g}; units left out: {left_out}"
+    method += f"; logged in another variant than assigned: {counts.disagreeing}" if counts.disagreeing else ""
     verdict = verdicts.NO_DATA if ratio.test is None else verdicts.SRM if ratio.mismatch else verdicts.OK
     return [
         ScorecardRow(
@@ -229,20 +253,25 @@ def _effect_row(
     comparison: Comparison,
     ratio: SampleRatio,
     as_of: dt.datetime,
+    look: Look | None,
 ) -> ScorecardRow:
     role, name, rule = what
     effect = comparison.effect
     control, treatment = comparison.control, comparison.treatment
-    old_enough = experiment.old_enough(as_of)
     if control is None or treatment is None:
         verdict = verdicts.INVALID if ratio.mismatch else verdicts.NO_DATA
     elif rule is not None:
-        verdict = verdicts.guardrail_verdict(effect, rule, old_enough=old_enough, srm=ratio.mismatch)
+        verdict = verdicts.guardrail_verdict(effect, rule, judged=look is not None, srm=ratio.mismatch)
     else:
-        verdict = verdicts.effect_verdict(effect, metric.direction, old_enough=old_enough, srm=ratio.mismatch)
+        alpha = look.alpha if look else None
+        verdict = verdicts.effect_verdict(effect, metric.direction, alpha=alpha, srm=ratio.mismatch)
     method = comparison.method
     if control and treatment and effect is None:
         method += "; nothing varies, so there is no interval"
+    if look is not None and look.of > 1 and rule is None:
+        method += (
+            f"; look {look.number} of {look.of}: proven below p {look.alpha:.3g}, interval of {1 - look.alpha:.2%}"
+        )
     return ScorecardRow(
         experiment_id=experiment.name,
         variant=variant,
@@ -272,6 +301,20 @@ def _effect_row(
     )
 
 
+def _withheld(row: ScorecardRow, experiment: Experiment) -> ScorecardRow:
+    """Without what somebody could conclude from: a run that takes no look is one too many."""
+    day = next_day(experiment, row.as_of)
+    because = f"the next look is on {day}" if day else "the last look was taken"
+    nothing: dict[str, Any] = dict.fromkeys(_EFFECT)
+    return replace(row, **nothing, method=f"{row.method}; withheld: {because}")
+
+
+_EFFECT = (
+    "value", "control_value", "lift", "ci_low", "ci_high", "p_value", "log_p", "difference", "difference_low",
+    "difference_high", "raw_value", "raw_control_value",
+)  # fmt: skip
+
+
 def _srm_finding(experiment: Experiment, ratio: SampleRatio) -> Finding:
     assert ratio.test is not None
     total = sum(ratio.counts.values())
@@ -285,6 +328,19 @@ def _srm_finding(experiment: Experiment, ratio: SampleRatio) -> Finding:
         experiment.name,
         f"sample ratio mismatch in {experiment.name}: {shares} (p = {format_p(ratio.test.log_p)}); effects withheld",
         {"counts": dict(ratio.counts), "log_p": ratio.test.log_p, "alpha": experiment.srm_alpha},
+    )
+
+
+def _disagreement_finding(experiment: Experiment, counts: UnitCounts) -> Finding:
+    """Whoever shows one variant and logs another has no experiment; a few may be a cache that outlived a new salt."""
+    share = counts.disagreeing / counts.eligible
+    return Finding(
+        "assignment_disagrees",
+        "critical" if share > MOST_DISAGREEING else "warning",
+        experiment.name,
+        f"{counts.disagreeing:,} of {counts.eligible:,} units of {experiment.name} logged another variant than salt and "
+        "weights give them: look at how the application assigns",
+        {"disagreeing": counts.disagreeing, "eligible": counts.eligible, "salt": experiment.salt},
     )
 
 

@@ -413,7 +413,7 @@ def _judge(found: Sequence[tuple[UnitMetric, MetricResult, Effect | None]], conf
     for metric, result, effect in found:
         rule = metric.rule()
         if rule is not None and result.verdict != NO_DATA:
-            result.verdict = guardrail_verdict(effect, rule, old_enough=True, srm=srm)
+            result.verdict = guardrail_verdict(effect, rule, judged=True, srm=srm)
         elif srm and result.verdict != NO_DATA:
             result.verdict = INVALID
 

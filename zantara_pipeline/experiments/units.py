@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import duckdb
 
 from zantara_pipeline.errors import InputError
+from zantara_pipeline.experiments.assignment import bounds, place_sql
 from zantara_pipeline.experiments.registry import Experiment, ExperimentRegistry
 
 EXPOSURES_EXIST = """
@@ -62,6 +63,24 @@ COUNT_CLASSES = """
 select experiment_id, class, count(*) from experiment_classified_units group by all order by all
 """
 
+CREATE_BOUNDS = """
+create or replace temp table experiment_bounds (
+    experiment_id varchar, salt varchar, variant varchar, from_place bigint, below bigint
+)
+"""
+
+# First exposures that a salt gives another variant than was logged. Of contaminated units one of two is right.
+COUNT_DISAGREEING = f"""
+select unit.experiment_id, count(*)
+from experiment_units as unit
+join experiment_bounds as bound
+    on bound.experiment_id = unit.experiment_id
+    and {place_sql("bound.salt", "unit.unit_id")} >= bound.from_place
+    and {place_sql("bound.salt", "unit.unit_id")} < bound.below
+where bound.variant <> unit.variant
+group by unit.experiment_id
+"""
+
 UNREGISTERED = """
 select distinct experiment_id
 from experiments.exposures
@@ -72,10 +91,14 @@ order by experiment_id
 
 @dataclass(frozen=True)
 class UnitCounts:
-    """Units of one experiment: how many are analysed, how many left out by reason (contaminated, before_start, ...)."""
+    """Units of one experiment: how many are analysed, how many left out by reason (contaminated, before_start, ...).
+
+    disagreeing : of those analysed, how many were logged in another variant than the salt gives; 0 without a salt.
+    """
 
     eligible: int
     excluded: Mapping[str, int]
+    disagreeing: int = 0
 
 
 def check_as_of(as_of: dt.datetime) -> dt.datetime:
@@ -105,17 +128,33 @@ def classify_units(
     classes: dict[str, dict[str, int]] = {name: {} for name in registry.experiments}
     for experiment_id, name, count in con.execute(COUNT_CLASSES).fetchall():
         classes[experiment_id][name] = count
-    counts = {name: UnitCounts(found.pop("eligible", 0), found) for name, found in classes.items()}
+    disagreeing = _disagreeing(con, registry)
+    counts = {
+        name: UnitCounts(found.pop("eligible", 0), found, disagreeing.get(name, 0)) for name, found in classes.items()
+    }
     unregistered = tuple(row[0] for row in con.execute(UNREGISTERED, {"as_of": as_of}).fetchall())
     return counts, unregistered
 
 
 def drop_units(con: duckdb.DuckDBPyConnection) -> None:
     """Drop the temporary tables of `classify_units`."""
-    for table in ("experiment_windows", "experiment_classified_units", "experiment_units"):
+    for table in ("experiment_windows", "experiment_bounds", "experiment_classified_units", "experiment_units"):
         con.execute(f"drop table if exists {table}")
 
 
 def _windows(experiment: Experiment) -> list[tuple[str, str, dt.datetime, dt.datetime, dt.datetime]]:
     before = experiment.start - dt.timedelta(days=experiment.pre_period_days)
     return [(experiment.name, variant, before, experiment.start, experiment.end) for variant in experiment.variants]
+
+
+def _disagreeing(con: duckdb.DuckDBPyConnection, registry: ExperimentRegistry) -> dict[str, int]:
+    con.execute(CREATE_BOUNDS)
+    rows: list[tuple[str, str, str, int, int]] = []
+    for experiment in registry.experiments.values():
+        start = 0
+        for variant, below in bounds(experiment.variants).items() if experiment.salt is not None else ():
+            rows.append((experiment.name, str(experiment.salt), variant, start, below))
+            start = below
+    if rows:
+        con.executemany("insert into experiment_bounds values (?, ?, ?, ?, ?)", rows)
+    return dict(con.execute(COUNT_DISAGREEING).fetchall())

@@ -5,13 +5,13 @@ Belongs here: rules from numbers to verdicts. Does not belong here: the numbers.
 | role | verdict | when |
 | --- | --- | --- |
 | srm | ok / srm | chi-square p-value at or above / below srm_alpha |
-| primary, secondary | better / worse | p < .05 two-sided, in the metric's own direction |
+| primary, secondary | better / worse | two-sided p below what this look may spend (.05 for the only one), in the metric's own direction |
 | | inconclusive | otherwise |
 | guardrail | harm | the whole 95 % interval is worse than the threshold: the breach is proven |
 | | safe | the whole 95 % interval is better than the threshold: non-inferiority is proven |
 | | underpowered | the interval holds the threshold, or nothing varies: neither is proven; blocks shipping |
 | all but srm | invalid: srm | the split is broken, so no effect can be trusted |
-| | keep running | before the minimum duration; harm alone is said at once |
+| | keep running | the run takes no planned look; harm alone is said at once |
 | any | no data | no estimate in one of the variants |
 
 The threshold is compared with the interval of the lift (basis relative) or of the difference (basis absolute).
@@ -31,23 +31,26 @@ HARM, SAFE, UNDERPOWERED = "harm", "safe", "underpowered"
 INVALID, KEEP_RUNNING = "invalid: srm", "keep running"
 
 
-def effect_verdict(effect: Effect | None, direction: str, *, old_enough: bool, srm: bool) -> str:
-    """Verdict of a primary or secondary metric; ``effect`` None means that neither variant varies."""
+def effect_verdict(effect: Effect | None, direction: str, *, alpha: float | None, srm: bool) -> str:
+    """Verdict of a primary or secondary metric; ``effect`` None means that neither variant varies.
+
+    alpha : what the look may spend; None: the run takes none.
+    """
     if srm:
         return INVALID
-    if not old_enough:
+    if alpha is None:
         return KEEP_RUNNING
-    if effect is None or effect.p_value >= ALPHA:
+    if effect is None or effect.p_value >= alpha:
         return INCONCLUSIVE
     return BETTER if (effect.difference > 0) == (direction == "higher_is_better") else WORSE
 
 
-def guardrail_verdict(effect: Effect | None, rule: GuardrailRule, *, old_enough: bool, srm: bool) -> str:
-    """Verdict of a guardrail; ``effect`` None means that neither variant varies."""
+def guardrail_verdict(effect: Effect | None, rule: GuardrailRule, *, judged: bool, srm: bool) -> str:
+    """Verdict of a guardrail; ``effect`` None means that neither variant varies. judged : the run takes a look."""
     if srm:
         return INVALID
     verdict = _against_threshold(effect, rule)
-    return verdict if old_enough or verdict == HARM else KEEP_RUNNING
+    return verdict if judged or verdict == HARM else KEEP_RUNNING
 
 
 def _against_threshold(effect: Effect | None, rule: GuardrailRule) -> str:

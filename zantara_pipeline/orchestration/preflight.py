@@ -8,7 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from zantara_pipeline.alerts import load_alerts_config
-from zantara_pipeline.contracts_io import PACKAGED, overlay_files
+from zantara_pipeline.contracts_io import PACKAGED, overlay_files, refuse_misplaced
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.experiments import load_experiments
 from zantara_pipeline.privacy.keyed_hash import load_keyring
@@ -47,6 +47,7 @@ def check_contracts(settings: Settings) -> None:
     """
     folders = settings.contract_dirs
     if settings.contracts is not None:
+        refuse_misplaced(settings.contracts)  # first: of a folder that is one too deep nothing would be read
         _refuse_unread(settings.contracts)
     load_adapters(folders, load_plan(folders).privacy)
     keyring = load_keyring(settings.pii_keys_file, settings.pii_keys_text)

@@ -221,6 +221,10 @@ def _experiment(run: RunSummary, experiment_id: str) -> str:
     scores = [score for role, rows in roles.items() if role != "srm" for score in rows]
     has_lift = any(score.lift is not None for score in scores)
     split = _split(roles.get("srm", []))
+    if (decided := run.decision(experiment_id)) is not None:
+        split = (
+            f"<p>Decision: <b>{escape(decided.decision)}</b>: {escape(decided.reasons)}.{decided.serving}</p>{split}"
+        )
     plot = plots.forest(experiment_id, scores) if has_lift else ""
     columns = ("metric", "verdict", "lift [interval]", "p", "variant", "value", "control", "role", "method")
     table = _table(columns, [_score_row(score) for score in scores], numbers=[2, 3, 5, 6]) if scores else ""

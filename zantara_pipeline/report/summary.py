@@ -124,6 +124,26 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Decided:
+    """One row of experiments.decisions, in words."""
+
+    experiment_id: str
+    decision: str
+    reasons: str
+    stopped: bool
+
+    @property
+    def serving(self) -> str:
+        """What applications are told."""
+        return " Applications show control." if self.stopped else ""
+
+    @property
+    def told(self) -> str:
+        """One line for a terminal; why something was stopped stands among its verdicts."""
+        return self.decision if self.stopped else f"{self.decision} ({self.reasons})"
+
+
+@dataclass(frozen=True)
 class AlertRow:
     """One row of ops.alerts."""
 
@@ -151,6 +171,7 @@ class RunSummary:
     metrics: tuple[Metric, ...]
     served_by: tuple[ServedBy, ...]
     scores: tuple[Score, ...]
+    decisions: tuple[Decided, ...]
     alerts: tuple[AlertRow, ...]
     lacks: tuple[str, ...] = ()
     withdrawals: tuple[Withdrawal, ...] = ()
@@ -231,6 +252,10 @@ class RunSummary:
         """Experiments with a scorecard, in the order of their names."""
         return tuple(sorted({score.experiment_id for score in self.scores}))
 
+    def decision(self, experiment_id: str) -> Decided | None:
+        """What was decided of one experiment."""
+        return next((one for one in self.decisions if one.experiment_id == experiment_id), None)
+
     def scorecard(self, experiment_id: str) -> dict[str, list[Score]]:
         """Rows of one experiment by role ('srm', 'primary', 'secondary', 'guardrail')."""
         rows: dict[str, list[Score]] = {}
@@ -283,6 +308,7 @@ def summary(published: Path) -> RunSummary:
             metrics=_served_bundle(con, _read(con, Metric, "recommendations.offline_metrics", _METRICS)),
             served_by=_read(con, ServedBy, "recommendations.user_recommendations", _SERVED_BY),
             scores=_read(con, Score, "experiments.scorecard", _SCORES),
+            decisions=_read(con, Decided, "experiments.decisions", _DECISIONS),
             alerts=_read(con, AlertRow, "ops.alerts", _ALERTS),
             lacks=lacking(con),
             withdrawals=_read(con, Withdrawal, "ops.withdrawals", _WITHDRAWALS),
@@ -330,6 +356,12 @@ SELECT experiment_id, coalesce(variant, ''), metric, role, n, value, control_val
 FROM experiments.scorecard
 QUALIFY as_of = max(as_of) OVER (PARTITION BY experiment_id)
 ORDER BY experiment_id, list_position(['srm', 'primary', 'secondary', 'guardrail'], role) NULLS LAST, metric, variant
+"""
+
+_DECISIONS = """
+SELECT experiment_id, CASE decision WHEN 'stop_srm' THEN 'stop, the split is broken' WHEN 'stop_harm' THEN 'stop, it does harm'
+       ELSE replace(decision, '_', ' ') END, array_to_string(reasons, '; '), stopped
+FROM experiments.decisions
 """
 
 _ALERTS = """

@@ -86,6 +86,8 @@ def _experiments(summary: RunSummary, table: Table) -> None:
         _row(table, "experiments", words.NOTHING["experiments"])
     for index, experiment in enumerate(summary.experiments):
         line = Text(experiment, style="bold")
+        if (decided := summary.decision(experiment)) is not None:
+            line.append(f"\n  decision: {decided.told}", style="not bold")
         roles = summary.scorecard(experiment)
         for score in roles.get("srm", [])[:1]:  # one test for all variants, repeated in each one's row
             line.append(f"\n  split: p {words.p_value(score)} ", style="not bold").append(_verdict(score))

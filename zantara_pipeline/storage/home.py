@@ -83,6 +83,11 @@ class Home:
         return self.restricted / "segments_whole.duckdb"
 
     @property
+    def served_experiments(self) -> Path:
+        """What applications read to assign units of experiments."""
+        return self.data / "serving" / "experiments.json"
+
+    @property
     def scratch(self) -> Path:
         return self.data / "scratch"
 

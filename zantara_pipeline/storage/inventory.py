@@ -163,7 +163,7 @@ STORES: tuple[Store, ...] = (
         name="state ledger",
         paths=("data/state/ledger.db", "data/state/ledger.db-*"),
         holds="consent statements and runs, ids that denied what is exempt, ingested files, reasons, kinds of failure per quarantine file, what expired (counts), "
-        "which keys identifiers were hashed with (never a key), segment entries and exits, sizes of segments",
+        "which keys identifiers were hashed with (never a key), segment entries and exits, sizes of segments, looks and stops of experiments",
         owner=_PRIVACY,
         access="restricted",
         retention="unlimited: it cannot be computed again; memberships that ended: privacy.yaml, retention.segment_history, "
@@ -301,6 +301,16 @@ STORES: tuple[Store, ...] = (
         retention="one run",
         erasure=_NOBODY,
         on_erasure="removed",
+    ),
+    Store(
+        name="experiments for applications",
+        paths=("data/serving/experiments.json", "data/serving/experiments.json.new"),
+        holds="salts, bounds and stops of experiments, by which applications assign units",
+        owner="experimentation@example.com",
+        access="export",
+        retention="replaced by the next run, stop or reversal",
+        erasure=_NOBODY,
+        on_erasure="nobody",
     ),
     Store(
         name="home lock",

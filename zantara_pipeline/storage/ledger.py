@@ -155,6 +155,20 @@ CREATE TABLE IF NOT EXISTS withdrawals (      -- how many people withdrew a purp
     as_of TEXT NOT NULL, purpose TEXT NOT NULL, people INTEGER NOT NULL, memberships INTEGER NOT NULL,
     lists INTEGER NOT NULL, interactions INTEGER NOT NULL, PRIMARY KEY (as_of, purpose)) WITHOUT ROWID;
 
+CREATE TABLE IF NOT EXISTS experiment_stops ( -- an experiment taken out of serving; token: what takes that back
+    token TEXT PRIMARY KEY, experiment_id TEXT NOT NULL, config_hash TEXT NOT NULL,
+    cause TEXT NOT NULL CHECK (cause IN ('srm', 'harm', 'person')), reason TEXT NOT NULL, evidence TEXT NOT NULL,
+    as_of TEXT NOT NULL, stopped_at TEXT NOT NULL, reverted_at TEXT, reverted_because TEXT) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS experiment_looks ( -- planned looks that were taken, and what was decided; day: after the start
+    experiment_id TEXT NOT NULL, day INTEGER NOT NULL, as_of TEXT NOT NULL, alpha REAL NOT NULL, config_hash TEXT NOT NULL,
+    input_hash TEXT NOT NULL, decision TEXT NOT NULL, variants TEXT NOT NULL, reasons TEXT NOT NULL, taken_at TEXT NOT NULL,
+    PRIMARY KEY (experiment_id, day));
+
+CREATE TABLE IF NOT EXISTS experiment_configurations ( -- how an experiment was configured from its start on
+    experiment_id TEXT NOT NULL, config_hash TEXT NOT NULL, as_of TEXT NOT NULL, seen_at TEXT NOT NULL,
+    PRIMARY KEY (experiment_id, config_hash));
+
 CREATE TABLE IF NOT EXISTS segment_sizes (    -- a segment at the clock of a run; visible: outside the restricted store, too
     segment TEXT NOT NULL, as_of TEXT NOT NULL, size INTEGER NOT NULL, visible INTEGER NOT NULL,
     PRIMARY KEY (segment, as_of)) WITHOUT ROWID;

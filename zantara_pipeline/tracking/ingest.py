@@ -140,15 +140,20 @@ def _prepared(
 
 def _notices(result: IngestResult) -> None:
     for name, counts in result.files.items():
-        if counts.rows_in == 0:
-            result.notices.append(f"{name}: the file is empty")
-        elif counts.unparsable == counts.rows_in:
-            result.notices.append(f"{name}: none of its {counts.rows_in} lines is a JSON object; is it an event file?")
-        elif counts.suppressed == counts.rows_in >= MANY_LINES and not counts.erased:
-            result.notices.append(
-                f"{name}: all of its {counts.rows_in} lines are suppressed, none grants what its event needs; "
-                "if another tool wrote them, name their format"
-            )
+        result.notices += [f"{name}: {said}" for said in words_of_counts(counts, many=MANY_LINES)]
+
+
+def words_of_counts(counts: FileCounts, *, many: int = 1) -> Iterator[str]:
+    """What the counts of a file say of the whole of it, if it has so `many` lines that this is no chance."""
+    if counts.rows_in == 0:
+        yield "the file is empty"
+    elif counts.unparsable == counts.rows_in:
+        yield f"none of its {counts.rows_in} lines is a JSON object; is it an event file?"
+    elif counts.suppressed == counts.rows_in >= many and not counts.erased:
+        yield (
+            f"all of its {counts.rows_in} lines are suppressed, none grants what its event needs; "
+            "if another tool wrote them, name their format"
+        )
 
 
 def _new_files(ledger: Ledger, landing: Path, result: IngestResult) -> list[LandedFile]:

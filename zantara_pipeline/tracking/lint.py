@@ -164,7 +164,9 @@ def _lifecycle(event: EventPlan, plan: TrackingPlan, report: Report) -> None:
     state = event.lifecycle
     for key in ("supersedes", "replaced_by"):
         other = getattr(state, key)
-        if other is not None and other not in plan.events:
+        if other == event.event:
+            report(f"'{key}' names the event itself", "lifecycle", key)
+        elif other is not None and other not in plan.events:
             report(f"'{key}' names '{other}', which is no event of the plan", "lifecycle", key)
     if state.status == "deprecated" and state.replaced_by is None:
         report("deprecated, but 'replaced_by' names no successor", "lifecycle", "status", level="warning")

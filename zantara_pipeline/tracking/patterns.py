@@ -2,7 +2,8 @@
 
 A pattern outside of what they share is worse than an error: `a++` ends an ingest (RE2 refuses it), `[a&&b]` is a list of
 three characters to one engine and an empty intersection to another, `{,3}` is a count to Python, three characters to RE2 and
-an error to Rust. So what is allowed is listed, and everything else is refused when the plan loads.
+an error to Rust. So what is allowed is listed, and everything else is refused when the plan loads; so is what is too large
+for one of them.
 
 Belongs here: that list. Does not belong here: what a pattern means for a value (sql_checks.py, codegen/).
 """
@@ -29,6 +30,8 @@ _TOKENS = re.compile(
 _SET_OPERATIONS = ("&&", "~~")
 _MOST_TIMES = 1000
 """RE2 repeats nothing more often, counts inside of one another multiplied."""
+# .{1000} is a third of a megabyte to Rust, and weighs 1,000; what weighs less than four of them is not tried out.
+_SURE_WEIGHT, _SURE_DEPTH = 4_000, 50
 
 
 def pattern_problem(pattern: str) -> str | None:
@@ -53,6 +56,8 @@ def pattern_problem(pattern: str) -> str | None:
         return f"a part of it is repeated more than {_MOST_TIMES:,} times; use max_length for lengths"
     if _has_open_alternative(tokens):
         return f"of '{pattern}' each alternative is anchored at one end only; write ^(?:...|...)$"
+    if not _surely_fits(tokens) and not _engines_hold(pattern):
+        return "it is too large for some engines once it is compiled; use max_length for lengths"
     return None
 
 
@@ -92,6 +97,40 @@ def _times(tokens: list[re.Match[str]]) -> int:
         elif not token["times"]:
             last = 1
     return max(levels)
+
+
+def _surely_fits(tokens: list[re.Match[str]]) -> bool:
+    """Whether a pattern is far from any engine's limit, which holds for all but odd ones: its parts by their length and how
+    often they are repeated, and how deep groups lie in groups."""
+    levels, deepest = [[0, 0]], 0  # of each open group: what it weighs, its last part
+    for token in tokens:
+        weight, last = levels[-1]
+        if token["open"]:
+            levels.append([0, 0])
+            deepest = max(deepest, len(levels))
+        elif token["close"]:
+            levels.pop()
+            levels[-1] = [levels[-1][0] + weight, weight]
+        elif token["least"]:
+            times = max(int(token["least"]), int(token["most"] or 0), 1)
+            levels[-1] = [weight + last * (times - 1), last * times]
+        elif not token["times"]:
+            levels[-1] = [weight + len(token[0]), len(token[0])]
+    return levels[0][0] <= _SURE_WEIGHT and deepest <= _SURE_DEPTH
+
+
+def _engines_hold(pattern: str) -> bool:
+    """Ask those with a limit: 10 MB for Rust, 250 groups in one another; 8 MB for RE2, which would end an ingest."""
+    import duckdb
+    import polars as pl
+
+    try:
+        pl.Series(["a"]).str.contains(pattern)
+        with duckdb.connect() as con:
+            con.execute("SELECT regexp_full_match(text, ?) FROM (VALUES ('a')) AS given(text)", [pattern]).fetchall()
+    except (pl.exceptions.PolarsError, duckdb.Error):
+        return False
+    return True
 
 
 def _has_open_alternative(tokens: list[re.Match[str]]) -> bool:

@@ -6,13 +6,16 @@ Belongs here: the model of a plan and loading it with its overlay. Does not belo
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationInfo, field_validator, model_validator
 
 from zantara_pipeline.contracts_io import (
     PACKAGED,
@@ -20,12 +23,15 @@ from zantara_pipeline.contracts_io import (
     overlay_files,
     parse_contract,
     refuse_misnamed,
+    refuse_misplaced,
     validate_contract,
 )
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.tracking.patterns import pattern_problem
 
 Kind = Literal["string", "number", "integer", "boolean", "money"]
+# The calendar has no day a million days ago, and 273 years are longer than anybody keeps or promises anything.
+Days = Annotated[int, Field(ge=1, le=100_000)]
 SnakeCase = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 
 SQL_TYPES: dict[str, str] = {
@@ -54,9 +60,24 @@ LawfulBasis = Literal[
 
 
 class Contract(BaseModel):
-    """Base of all contract models: an unknown key is an error."""
+    """Base of all contract models: an unknown key is an error, and so is true or false for a number (pydantic takes 1 and 0)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        kinds = _kinds_in(cls.model_fields[str(info.field_name)].annotation) if isinstance(value, bool) else ()
+        if {int, float} & set(kinds) and bool not in kinds:
+            raise ValueError(f"{str(value).lower()} is no number")
+        return value
+
+
+def _kinds_in(annotation: Any) -> list[Any]:
+    """The types that a value may have of itself, not those inside of a list or a mapping."""
+    if get_origin(annotation) in (Union, UnionType):
+        return [kind for part in get_args(annotation) for kind in _kinds_in(part)]
+    return _kinds_in(get_args(annotation)[0]) if get_origin(annotation) is Annotated else [annotation]
 
 
 class Property(Contract):
@@ -75,7 +96,7 @@ class Property(Contract):
     max: int | FiniteFloat | None = None
     max_length: int | None = Field(default=None, ge=1)
     pii: Literal["none", "pseudonym", "direct"] = "none"
-    retention_days: int | None = Field(default=None, ge=1)
+    retention_days: Days | None = None
 
     @property
     def allows_null(self) -> bool:
@@ -102,13 +123,20 @@ class Property(Contract):
         for name in ("min", "max"):
             bound = getattr(self, name)
             if bound is not None and most is not None and abs(bound) > most:
-                raise ValueError(f"'{name}' is {bound:g}, and {self.type} holds {most:g} at most")
+                raise ValueError(f"'{name}' is {exact(bound)}, and {self.type} holds {exact(most)} at most")
         if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"no value is {self.min:g} at least and {self.max:g} at most")
+            raise ValueError(f"no value is {exact(self.min)} at least and {exact(self.max)} at most")
 
 
-# DECIMAL(18, 4) and BIGINT; a bound beyond them is no number of their type, and the engine would stop.
-_MOST: dict[Kind, float] = {"money": 10**14 - 1, "integer": 2**63 - 1024}
+def exact(number: int | float) -> str:
+    """A number for people, with every digit that it has; only what is longer than any whole number here is shortened."""
+    if abs(number) > sys.float_info.max:
+        return f"{Decimal(number):.3e}"
+    return str(int(number)) if abs(number) < 1e20 and number == int(number) else repr(float(number))
+
+
+# DECIMAL(18, 4), BIGINT and DOUBLE; a bound beyond them is no number of their type, and the engine would stop.
+_MOST: dict[Kind, float] = {"money": 10**14 - 1, "integer": 2**63 - 1024, "number": sys.float_info.max}
 
 
 CASTS: dict[tuple[Kind, Kind], tuple[str, ...]] = {
@@ -202,7 +230,7 @@ class Sla(Contract):
     max_reject_pct : at most so many of the day's events quarantined, in percent.
     """
 
-    freshness_hours: int | None = Field(default=None, ge=1)
+    freshness_hours: int | None = Field(default=None, ge=1, le=2_400_000)
     min_daily: int | None = Field(default=None, ge=0)
     max_drop_pct: float | None = Field(default=None, gt=0, le=100)
     max_reject_pct: float | None = Field(default=None, ge=0, le=100)
@@ -239,19 +267,12 @@ class EventPlan(Contract):
     migrations: tuple[Migration, ...] = ()
     lawful_basis: LawfulBasis | None = None
     context: tuple[Literal["user", "session", "device", "organisation"], ...] = ()
-    retention_days: int | None = Field(default=None, ge=1)
+    retention_days: Days | None = None
     examples: Examples = Examples()
     qa_steps: tuple[str, ...] = ()
     sla: Sla = Sla()
     lifecycle: Lifecycle = Lifecycle()
     uses: tuple[str, ...] = ()
-
-    @model_validator(mode="after")
-    def _no_reserved_names(self) -> EventPlan:
-        taken = sorted(set(self.properties) & RESERVED)
-        if taken:
-            raise ValueError(f"the property name '{taken[0]}' belongs to the envelope")
-        return self
 
     def retypings(self, name: str) -> list[Migration]:
         """Changes of a property's type, first to last."""
@@ -284,14 +305,14 @@ class LandedFiles(Contract):
     """days: how long a landed file of the home is kept after its lines were received."""
 
     enforce: bool
-    days: int = Field(ge=1)
+    days: Days
 
 
 class KeptFor(Contract):
     """days: how long something is kept after it ended (a membership of a segment) or was made (a model)."""
 
     enforce: bool
-    days: int = Field(ge=1)
+    days: Days
 
 
 class Retention(Contract):
@@ -315,7 +336,7 @@ class Exemption(Contract):
 class Erasure(Contract):
     """retrain_within_days: how long a model may serve that was trained on somebody who was erased."""
 
-    retrain_within_days: int = Field(default=30, ge=1)
+    retrain_within_days: Days = 30
 
 
 class Destination(Contract):
@@ -340,8 +361,8 @@ class PrivacyContract(Contract):
 
     purposes: dict[SnakeCase, Purpose]
     unknown_event_category: str
-    unparsable_expiry_days: int = Field(ge=1)
-    quarantine_expiry_days: int = Field(default=90, ge=1)
+    unparsable_expiry_days: Days
+    quarantine_expiry_days: Days = 90
     retention: Retention = Retention()
     erasure: Erasure = Erasure()
     exemptions: tuple[Exemption, ...] = ()
@@ -394,10 +415,10 @@ def load_plan(dirs: Sequence[Path]) -> TrackingPlan:
     ------
     InputError : the first thing wrong, with file, line and key.
     """
-    refuse_misnamed([folder for folder in dirs if folder != PACKAGED])
     privacy_file = overlay_files(dirs, "privacy.yaml").get("privacy.yaml")
     if privacy_file is None:
         raise InputError("no privacy.yaml among the contracts", dirs[-1], "restore the packaged one")
+    refuse_misnamed([folder for folder in dirs if folder != PACKAGED])
     privacy = parse_contract(PrivacyContract, privacy_file)
     events, own = {}, set()
     for name, path in overlay_files(dirs, "tracking_plan/*.yaml").items():
@@ -426,6 +447,8 @@ def load_plan_folder(folder: Path) -> TrackingPlan:
     InputError : no such folder, or no tracking_plan in it; or as `load_plan`.
     """
     if not (folder / "tracking_plan").is_dir():
+        if folder.is_dir():
+            refuse_misplaced(folder)
         raise InputError("no folder of contracts (it has no tracking_plan/)", folder, "name one that has")
     return load_plan([folder] if (folder / "privacy.yaml").exists() else [PACKAGED, folder])
 
@@ -447,6 +470,8 @@ def _load_event(path: Path, privacy: PrivacyContract) -> EventPlan:
 def _inconsistencies(plan: EventPlan) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """What is wrong between parts of one event: key path and problem."""
     for name, prop in plan.properties.items():
+        if name in RESERVED:
+            yield ("properties", name), "the name belongs to the envelope; send it there, or give the property another"
         kept = prop.retention_days
         if kept and kept < (plan.retention_days or kept + 1) and not prop.allows_null:
             yield (

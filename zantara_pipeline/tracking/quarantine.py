@@ -15,8 +15,10 @@ from typing import Any, Literal
 
 import duckdb
 import numpy as np
+import pyarrow.compute as pc
 
 from zantara_pipeline.errors import InputError
+from zantara_pipeline.privacy.keyed_hash import UNCHECKED_PATTERN
 from zantara_pipeline.storage.home import Home
 from zantara_pipeline.storage.ledger import Ledger
 from zantara_pipeline.tracking.fixes import Fixes
@@ -44,11 +46,15 @@ class Kind:
 
 @dataclass(frozen=True)
 class Detail:
-    """One kind: its reasons with what was expected and what was there, and where its lines are."""
+    """One kind: its reasons with what was expected and what was there, and where its lines are.
+
+    hashed : lines that hold a direct identifier which failed before it was hashed: no plan can judge that value again.
+    """
 
     kind: Kind
     reasons: list[dict[str, Any]]
     places: list[tuple[str, int, int]]
+    hashed: int
 
 
 def kinds(home: Home) -> list[Kind]:
@@ -137,7 +143,17 @@ def detail(home: Home, fingerprint: str) -> Detail:
         names = ("code", "path", "keyword", "expected", "actual_type", "rows")
         reasons = [dict(zip(names, row, strict=True)) for row in con.execute(_REASONS_SQL, [fingerprint]).fetchall()]
         places = con.execute(_PLACES_SQL, [fingerprint]).fetchall()
-        return Detail(Kind(*found[0]), reasons, places)
+        return Detail(Kind(*found[0]), reasons, places, _hashed(con, fingerprint))
+
+
+def _hashed(con: duckdb.DuckDBPyConnection, fingerprint: str) -> int:
+    """Lines of one kind of failure that hold the hash of a value that had failed."""
+    found = 0
+    for filename, rows in con.execute(_ROWS_SQL, [fingerprint]).fetchall():
+        for lines in read_rows(Path(filename), np.array(rows), [PAYLOAD]):
+            matching = pc.match_substring_regex(lines[PAYLOAD], f'"{UNCHECKED_PATTERN.strip("^$")}"')
+            found += pc.sum(matching).as_py() or 0
+    return found
 
 
 def payloads(home: Home, fingerprint: str, most: int) -> Iterator[str]:
@@ -195,6 +211,10 @@ _REASONS_SQL = """
 """
 _PLACES_SQL = """
     SELECT source, count(*), min(line_no) FROM lines WHERE fingerprint = ? GROUP BY source ORDER BY 2 DESC, 1 LIMIT 20
+"""
+_ROWS_SQL = """
+    SELECT filename, list(file_row_number ORDER BY file_row_number)
+    FROM lines WHERE fingerprint = ? AND payload_raw IS NOT NULL GROUP BY filename
 """
 _PAYLOADS_SQL = (
     "SELECT filename, file_row_number FROM lines WHERE fingerprint = ? AND payload_raw IS NOT NULL "

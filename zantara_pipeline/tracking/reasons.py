@@ -36,7 +36,8 @@ class Failures:
     held : how many; a long one counts for as many as have its bytes.
 
     Temp tables: `failing` (held lines, the large ones short), `failing_large` (their long texts) and, after `explain`,
-    `quarantined` (the quarantine's columns, and file_no, row_id, `large`). Payloads of large lines stay outside of the engine,
+    `quarantined` (the quarantine's columns, and file_no, row_id, `large`); `hashed_failing` (row_id, of every line explained so far
+    that fails for an identifier that had failed before it was hashed: no plan can let it pass). Payloads of large lines stay outside of the engine,
     which needs five times their memory to write them: `large_rows` has them.
     """
 
@@ -46,6 +47,7 @@ class Failures:
         self.held, self._came = 0, list[pa.Table]()
         con.execute(_EMPTY_SQL)
         con.execute(_NO_LARGE_SQL)
+        con.execute("CREATE TEMP TABLE hashed_failing (row_id BIGINT)")
         con.execute(
             f"CREATE TEMP TABLE earlier_attempts (row_id BIGINT, attempts INTEGER, payload_raw VARCHAR, reasons {REASON_TYPE})"
         )
@@ -81,6 +83,7 @@ class Failures:
         for (name,) in self.con.execute("SELECT DISTINCT event FROM failing WHERE NOT values_pass").fetchall():
             self.con.execute(f"INSERT INTO bad_values {_value_reasons_sql(plan.events[name], self.rules.stored)}")
         if self.rules.stored:
+            self.con.execute(_HASHED_SQL)
             self.con.execute(_AS_BEFORE_SQL)
         rules = [*time_rules(self.rules), *id_rules()]
         times = ", ".join(f"CASE WHEN {condition} THEN {reason} END" for condition, reason in rules)
@@ -259,6 +262,10 @@ _HELD_SQL = """
 _EARLIER = (
     "list_filter(earlier.reasons, lambda e: e.path = r.path AND e.code NOT IN ('missing_key', 'null_not_allowed'))"
 )
+_HASHED_SQL = f"""
+    INSERT INTO hashed_failing
+    SELECT row_id FROM bad_values WHERE len(list_filter(reasons, lambda r: r.code = '{FAILED_BEFORE}')) > 0
+"""
 _AS_BEFORE_SQL = f"""
     UPDATE bad_values SET reasons = flatten(list_transform(bad_values.reasons, lambda r:
         CASE WHEN r.code = '{FAILED_BEFORE}' AND len({_EARLIER}) > 0 THEN {_EARLIER} ELSE [r] END))

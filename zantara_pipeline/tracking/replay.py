@@ -34,6 +34,7 @@ from zantara_pipeline.tracking.batch import BatchWorker, FileCounts
 from zantara_pipeline.tracking.commits import move_in, recover, stage
 from zantara_pipeline.tracking.direct import remember_keys
 from zantara_pipeline.tracking.fixes import Fixes
+from zantara_pipeline.tracking.other_lines import ROWS_PER_FILE
 from zantara_pipeline.tracking.reader import BATCH_SCHEMA
 from zantara_pipeline.tracking.removal import count_chosen, files_with, read_quarantine, take_out, write_rest
 from zantara_pipeline.tracking.restricted import part_by_receipt
@@ -49,6 +50,7 @@ _Reasons = Counter[tuple[str, str, str, str]]
 class Replayed:
     """What became of the lines chosen.
 
+    hashed : of the quarantined, lines that hold a direct identifier which failed before it was hashed: no plan can let them pass.
     touched_dates : received dates with newly accepted rows.
     duplicate_dates : further received dates that can hold copies of those events; downstream rebuilds both.
     quarantine_dates : received dates whose quarantined lines change.
@@ -58,6 +60,7 @@ class Replayed:
     accepted: int = 0
     suppressed: int = 0
     quarantined: int = 0
+    hashed: int = 0
     touched_dates: set[date] = field(default_factory=set)
     duplicate_dates: set[date] = field(default_factory=set)
     quarantine_dates: set[date] = field(default_factory=set)
@@ -97,6 +100,8 @@ class Change:
     """How many lines of one kind of failure would come to what, judged by the plan as it is now.
 
     was, now : reasons as "code path", joined; now may also be accepted, exempt (accepted without consent) or suppressed.
+    hashed : of these lines, those that hold a direct identifier which failed before it was hashed: its reason stands, whatever
+        the plan says now.
     """
 
     fingerprint: str
@@ -104,6 +109,7 @@ class Change:
     was: str
     now: str
     rows: int
+    hashed: int = 0
 
 
 def diff(
@@ -238,7 +244,8 @@ class _Replay:
         total = FileCounts()
         for counts in self.counts.values():
             total.add(counts)
-        result = Replayed(total.rows_in, total.accepted, total.suppressed, total.quarantined, set(self.dates))
+        [(hashed,)] = self.con.execute("SELECT count(*) FROM hashed_failing").fetchall()
+        result = Replayed(total.rows_in, total.accepted, total.suppressed, total.quarantined, hashed, set(self.dates))
         result.duplicate_dates = self._duplicate_dates()
         result.written = total.quarantined < total.rows_in or self._reasons_changed()
         if result.written:
@@ -271,8 +278,9 @@ class _Replay:
                 files = f"read_parquet({quote(str(taken / '*' / '*' / '*.parquet'))}, union_by_name = true)"
                 again += f" UNION ALL SELECT source, line_no, '{fate}' FROM {files}"
         rows = self.con.execute(
-            f"SELECT fingerprint, event, {_SAID} AS was, coalesce(now, 'suppressed'), count(*) FROM "
+            f"SELECT fingerprint, event, {_SAID} AS was, coalesce(now, 'suppressed'), count(*), count(hashed) FROM "
             f"(SELECT * FROM {self._old()} WHERE {self.chosen}) LEFT JOIN ({again}) USING (source, line_no) "
+            f"LEFT JOIN ({_HASHED}) USING (source, line_no) "
             "GROUP BY ALL ORDER BY 5 DESC, 1, 4"
         ).fetchall()
         return [Change(*row) for row in rows]
@@ -308,6 +316,10 @@ class _Replay:
 
 
 _SAID = "list_aggregate(list_sort(list_transform(reasons, lambda r: r.code || ' ' || r.path)), 'string_agg', ', ')"
+_HASHED = (
+    f"SELECT source, row_id % {ROWS_PER_FILE} AS line_no, true AS hashed "
+    f"FROM hashed_failing JOIN sources ON file_no = row_id // {ROWS_PER_FILE}"
+)
 _NO_VERDICT = "SELECT NULL::VARCHAR AS source, NULL::BIGINT AS line_no, NULL::VARCHAR AS now WHERE false"
 
 

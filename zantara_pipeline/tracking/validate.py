@@ -18,7 +18,7 @@ from zantara_pipeline.tracking.adapters import Intake
 from zantara_pipeline.tracking.batch import FileCounts, batch_counts
 from zantara_pipeline.tracking.foreign_lines import Foreign, foreign_lines
 from zantara_pipeline.tracking.foreign_lines import words as foreign_words
-from zantara_pipeline.tracking.ingest import BATCH_BYTES
+from zantara_pipeline.tracking.ingest import BATCH_BYTES, words_of_counts
 from zantara_pipeline.tracking.reader import identify, line_tables
 from zantara_pipeline.tracking.reasons import Failures
 from zantara_pipeline.tracking.verdict import Judge, Rules
@@ -79,9 +79,14 @@ def validate_file(
                 judge.forget_lines()
         finally:
             con.close()
+    verdict.notices += words_of_counts(verdict.counts) if verdict.counts.rows_in else ()
     verdict.notices += foreign_words(foreign)
     if adaptation:
-        verdict.format, verdict.unmapped = adaptation.format, adaptation.report.unmapped
+        report = adaptation.report
+        verdict.format, verdict.unmapped = report.format, report.unmapped
+        if report.strange:
+            told = f"adapted from {report.format}: {report.records:,} records, {report.strange_words()}"
+            verdict.notices.append(f"{told}; split it into files of one format")
     return verdict
 
 

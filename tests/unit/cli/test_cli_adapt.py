@@ -29,7 +29,7 @@ def test_machines_get_the_report_as_json_and_can_judge_the_output(tmp_path: Path
     told = json.loads(zantara(tmp_path, "events", "adapt", FIXTURES / "events.csv", "--out", out, "--json").out)
     assert told == {
         "file": str(FIXTURES / "events.csv"), "out": str(out), "format": "csv", "records": 5, "adapted": 4, "unreadable": 1,
-        "strange": 0, "unmapped": {"e_mail": 3, "note": 1},
+        "strange": 0, "first_strange": None, "unmapped": {"e_mail": 3, "note": 1},
     }  # fmt: skip
     verdict = json.loads(zantara(tmp_path, "events", "validate", out, "--json", code=1).out)
     assert (verdict["format"], verdict["rows_in"], verdict["accepted"]) == ("envelope", 5, 2)

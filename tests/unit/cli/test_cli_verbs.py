@@ -76,6 +76,10 @@ def test_a_verb_that_there_is_not(home: Path) -> None:
     ("arguments", "said"),
     [
         (["events", "validate"], "Missing argument 'file'"),
+        (
+            ["plan", "codegen"],
+            "Missing argument 'output'. Choose from: json-schema, dbt, page, python, typescript; see `zantara plan codegen --help`",
+        ),
         (["simulate", "--events", "many"], "Invalid value for '--events'"),
     ],
 )
@@ -157,6 +161,10 @@ def test_a_slip_in_the_plan_is_one_line(home: Path, mixed: Path, tmp_path: Path)
     [
         ("ZANTARA_AS_OF", "yesterday"),
         ("ZANTARA_AS_OF", "2026-03-01T00:00:00"),
+        ("ZANTARA_AS_OF", "2026-13-01T00:00:00Z"),
+        ("ZANTARA_AS_OF", "2026"),
+        ("ZANTARA_AS_OF", "20260301"),
+        ("ZANTARA_AS_OF", "0001-01-01T00:00:00+05:00"),
         ("ZANTARA_THREADS", "0"),
         ("ZANTARA_MEMORY_LIMIT", "lots"),
         ("ZANTARA_CONTRACTS", "/nowhere/at/all"),
@@ -168,6 +176,52 @@ def test_a_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, valu
     with pytest.raises(InputError) as error:
         load_settings()
     assert f"setting {name}" in str(error.value) and "\n" not in str(error.value)
+    assert name != "ZANTARA_AS_OF" or str(error.value).endswith("; write it like 2026-03-01T00:00:00Z")
+
+
+def test_the_clock_is_utc_whatever_zone_it_was_given_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZANTARA_AS_OF", "2026-03-01T02:00:00+05:00")
+    as_of = load_settings().as_of
+    assert as_of is not None and as_of.isoformat() == "2026-02-28T21:00:00+00:00"
+
+
+def test_a_setting_that_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a shell and a compose file leave it; the working folder is nobody's contracts."""
+    for name in ("CONTRACTS", "LANDING", "AS_OF", "FORMAT", "PII_KEYS"):
+        monkeypatch.setenv(f"ZANTARA_{name}", "")
+    found = load_settings()
+    assert (found.contracts, found.landing, found.as_of, found.format, found.pii_keys) == (
+        None,
+        None,
+        None,
+        "auto",
+        None,
+    )
+
+
+def test_contracts_one_folder_too_deep_are_named(home: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "contracts" / "tracking_plan"
+    folder.mkdir(parents=True)
+    (folder / "ping.yaml").write_text("event: ping\nversion: 1-0-0\n")
+    env = {"ZANTARA_CONTRACTS": str(folder)}
+    for command in (("plan", "lint"), ("run", "--simulated-shop")):
+        done = zantara(home, *command, env=env, code=1 if command[0] == "plan" else 2)
+        assert f"name the folder above it, {tmp_path / 'contracts'}" in done.out + done.err
+
+
+def test_validate_shows_paths_and_rules_whole_whatever_stands_in_them(home: Path, tmp_path: Path) -> None:
+    """A pattern such as [A-Z] is no markup, and nothing is cut where no terminal is."""
+    (tmp_path / "tracking_plan").mkdir()
+    name = "a_property_with_a_name_of_forty_letters"
+    (tmp_path / "tracking_plan" / "gift.yaml").write_text(
+        f"event: gift\nversion: 1-0-0\nconsent_category: analytics\nproperties:\n  {name}: {{type: string, pattern: '^[a-z]{{3}}[/b]$'}}\n"
+    )
+    lines = [event("gift", {name: "x"}), event("gift", {"[/b]": 1}), event("gift", {}, consent={"analytics": False})]
+    file = tmp_path / "a.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = zantara(home, "events", "validate", file, env={"ZANTARA_CONTRACTS": str(tmp_path)}, code=1)
+    assert f"gift pattern_mismatch $.properties.{name} ^[a-z]{{3}}[/b]$ 1" in " ".join(done.out.split())
+    assert "suppressed lines do not grant (`consent`) the purpose that their event needs\n" in done.out
 
 
 def test_a_bad_clock_of_a_run_is_one_line(home: Path) -> None:

@@ -17,12 +17,16 @@ from scipy import stats
 
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.experiments import ExperimentRegistry, build_moments, build_scorecard, load_experiments
+from zantara_pipeline.experiments.assignment import assign
 from zantara_pipeline.experiments.scorecard import COLUMNS
 
 
 @pytest.fixture(scope="module")
 def registry():
-    return load_experiments()
+    """Without salts: these shops assign by chance."""
+    found = load_experiments()
+    bare = {name: dataclasses.replace(one, salt=None) for name, one in found.experiments.items()}
+    return dataclasses.replace(found, experiments=bare)
 
 
 def _shop(seed=1, *, units=4000, share=0.5, buys=(0.3, 0.3), slower=1.0, crash=(0.02, 0.02), history=True):
@@ -203,7 +207,8 @@ def test_absolute_threshold_is_compared_with_the_difference(registry):
         assert (threshold, row.verdict) == (threshold, verdict)
 
 
-def test_before_the_minimum_duration_only_harm_and_mismatch_are_said(registry):
+def test_between_planned_looks_only_harm_and_mismatch_are_said(registry):
+    registry = _with(registry, looks=(14, 28))
     con = _shop(buys=(0.3, 0.5), slower=1.4)
     rows = by_metric(_read_out(con, registry, at(13.9)).rows)
     assert rows["primary", "conversion"].verdict == "keep running"
@@ -328,3 +333,19 @@ def test_p95_false_positive_rate_is_five_percent_on_clustered_page_views(registr
 def _with(registry, **changes):
     experiment = dataclasses.replace(registry.experiments["checkout_redesign"], **changes)
     return ExperimentRegistry({experiment.name: experiment}, registry.metrics, registry.defaults)
+
+
+@pytest.mark.parametrize(("wrong", "severity"), [(0, None), (5, "warning"), (30, "critical")])
+def test_exposures_that_disagree_with_the_salt_are_found(registry, wrong, severity):
+    salted = load_experiments()
+    experiment = salted.experiments["checkout_redesign"]
+    units = [f"u-{number}" for number in range(1000)]
+    logged = [assign(experiment.salt, experiment.variants, unit) for unit in units]
+    other = {"control": "treatment", "treatment": "control"}
+    con = empty_warehouse()
+    add_exposures(con, units, [other[v] if n < wrong else v for n, v in enumerate(logged)], when=at(0.5))
+    found = [finding for finding in _read_out(con, salted).findings if finding.kind == "assignment_disagrees"]
+    assert [(finding.severity, finding.details["disagreeing"]) for finding in found] == [(severity, wrong)] * bool(
+        wrong
+    )
+    assert not any(finding.kind == "assignment_disagrees" for finding in _read_out(con, registry).findings)

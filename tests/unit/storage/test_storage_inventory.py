@@ -37,6 +37,7 @@ LEFT_BY_RUNS = {
     "run log": ["data/logs/run.log"],
     "alert outbox": ["data/alerts/outbox.jsonl"],
     "report": ["data/reports/index.html"],
+    "experiments for applications": ["data/serving/experiments.json", "data/serving/experiments.json.new"],
     "home lock": ["data/home.lock"],
     "model registry": ["mlflow/mlflow.db", "mlflow/mlflow.db.new-abc", "mlflow/mlflow.db-journal"],
     "model artifacts": ["mlflow/artifacts/zantara-recommender/models/m-1/artifacts/MLmodel", "mlflow/staging/model/x"],

@@ -138,6 +138,21 @@ def test_a_file_of_another_tool_that_nobody_recognised_is_told(tmp_path: Path) -
         "export.jsonl: all of its 20 lines are suppressed, none grants what its event needs; if another tool wrote them, name "
         "their format"
     ]
+    verdict = validate_file(shop.landing / "export.jsonl", RULES, threads=1, intake=intake())
+    assert [f"export.jsonl: {notice}" for notice in verdict.notices] == result.notices
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"event: product_view\nprice: 3\n", "none of its 2 lines is a JSON object; is it an event file?"),
+        (b'{"event":"product_view"}\n', "all of its 1 lines are suppressed, none grants what its event needs; "),
+        (b"\n", None),
+    ],
+)
+def test_validate_says_what_holds_of_the_whole_file(tmp_path: Path, content: bytes, said: str | None) -> None:
+    found = validate_file(made(tmp_path, "a.jsonl", content), RULES, threads=1, intake=intake()).notices
+    assert len(found) == (said is not None) and (said is None or found[0].startswith(said))
 
 
 def test_adapting_beforehand_gives_the_same_rows(tmp_path: Path) -> None:
@@ -244,7 +259,105 @@ def test_lines_of_ours_far_into_a_file_of_another_tool_are_counted(tmp_path: Pat
     shop = Shop(tmp_path)
     shop.land("mixed.jsonl", (FIXTURES / "segment.jsonl").read_bytes() * 21 + text([event(), event()]))
     [notice] = [notice for notice in take(shop).notices if notice.startswith("mixed.jsonl")]
-    assert ", 2 of them not like its records by their keys" in notice
+    assert "86 records from segment, 2 of them not like its records by their keys, line 85 the first (" in notice
+    verdict = validate_file(shop.landing / "mixed.jsonl", RULES, threads=1, intake=intake())
+    assert verdict.notices == [
+        "adapted from segment: 86 records, 2 of them not like its records by their keys, line 85 the first; "
+        "split it into files of one format"
+    ]
+
+
+BROKEN = b'{"event":"product_view","event_id":"e","properties":{\n["a"]\n,"price":3,"currency":"EUR"}\n{"event":"x"}\n\xff,a\n'
+
+
+@pytest.mark.parametrize(
+    ("other", "line", "what"),
+    [
+        ((FIXTURES / "ga4.jsonl").read_bytes(), 131, NAMES["ga4"]),
+        ((FIXTURES / "snowplow.tsv").read_bytes(), 131, NAMES["snowplow"]),
+        (SHAPES["batch"], 131, "requests to the batch API of Segment or RudderStack"),
+        (SHAPES["warehouse"], 131, "rows of the warehouse tables of Segment or RudderStack"),
+        (b"event_id,event,timestamp\ne1,product_view,2026-03-01T10:00:00Z\n", 131, "rows of a CSV"),
+        (b"e0;product_view;\"a;\n" + b'e1;"product_view";2026-03-01T10:00:00Z\n' * 2, 132, "rows of a CSV"),
+    ],
+)  # fmt: skip
+def test_broken_lines_do_not_hide_those_of_another_tool(tmp_path: Path, other: bytes, line: int, what: str) -> None:
+    shop = Shop(tmp_path)
+    shop.land("mixed.jsonl", text([viewed() | {"event_id": f"e{n}"} for n in range(30)]) + BROKEN * 20 + other)
+    said = f"some of its lines look like {what}, line {line} among them, and are not adapted; split it into files of one format"
+    assert [notice for notice in take(shop).notices if "look like" in notice] == [f"mixed.jsonl: {said}"]
+    assert validate_file(shop.landing / "mixed.jsonl", RULES, threads=1, intake=intake()).notices == [said]
+
+
+@pytest.mark.parametrize("name", ["segment.jsonl", "ga4.jsonl", "snowplow.tsv"])
+def test_rows_of_a_csv_in_a_file_of_another_tool_are_named(tmp_path: Path, name: str) -> None:
+    shop = Shop(tmp_path)
+    lines = (FIXTURES / name).read_bytes().splitlines(keepends=True)
+    rows = b"event_id,event,timestamp\ne1,product_view,2026-03-01T10:00:00Z\n"
+    shop.land("mixed.jsonl", b"".join(lines * 20) + rows)
+    said = f"some of its lines look like rows of a CSV, line {20 * len(lines) + 1} among them, and are not adapted; "
+    assert [notice for notice in take(shop).notices if "look like" in notice] == [
+        f"mixed.jsonl: {said}split it into files of one format"
+    ]
+
+
+def test_broken_lines_alone_are_lines_of_no_other_tool(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    garbage = (
+        b'one, two, three\n{"userId":\n"text, with, commas"\n"a":1,"b":2,"c":3\n"a":1,"b":2,"c":3\na\0,b,c\na\0,b,c\n'
+    )
+    shop.land("dirty.jsonl", text([viewed()] * 30) + BROKEN * 20 + garbage)
+    assert take(shop).notices == []
+
+
+TWO = [viewed() | {"event_id": f"e{n}"} for n in (1, 2)]
+LAYOUTS: dict[str, tuple[bytes, str]] = {
+    "an array in a line": (json.dumps(TWO).encode(), "it is one JSON array; write one event a line (jq -c '.[]')"),
+    "a long array in a line": (json.dumps(TWO * 3000).encode(), "it is one JSON array; write one event a line (jq -c '.[]')"),
+    "an array, an event a line": (b"[\n" + text(TWO[:1]).replace(b"\n", b",\n") + text(TWO[1:]) + b"]\n", "it is one JSON array; "),
+    "an array, its bracket before": (b"[" + text(TWO).replace(b"}\n{", b"},\n{").strip() + b"]", "it is one JSON array; "),
+    "an indented array": (json.dumps(TWO, indent=2).encode(), "it is one JSON array; "),
+    "an array after a mark": (b"\xef\xbb\xbf\r\n" + json.dumps(TWO, indent=2).encode(), "it is one JSON array; "),
+    "indented objects": (b"\n".join(json.dumps(one, indent=4).encode() for one in TWO), "its JSON objects take several lines each; write one event a line (jq -c .)"),
+    "an object around them": (json.dumps({"sent": "now", "events": TWO}).encode(), "it is one JSON object that holds a list of events; write one event a line (jq -c '.<its key>[]')"),
+    "UTF-16": (text(TWO).decode().encode("utf-16"), "it is UTF-16; write it as UTF-8 (iconv -f UTF-16 -t UTF-8)"),
+    "UTF-16, big end first": (b"\xfe\xff" + text(TWO).decode().encode("utf-16-be"), "it is UTF-16; "),
+    "UTF-16 without a mark": (text(TWO).decode().encode("utf-16-le"), "it is UTF-16LE; write it as UTF-8 (iconv -f UTF-16LE -t UTF-8)"),
+    "UTF-16, big end first, without a mark": (text(TWO).decode().encode("utf-16-be"), "it is UTF-16BE; "),
+    "UTF-32": (text(TWO).decode().encode("utf-32"), "it is UTF-32; "),
+    "UTF-32 without a mark": (text(TWO).decode().encode("utf-32-be"), "it is UTF-32BE; "),
+    "a table in UTF-16": ((FIXTURES / "events.csv").read_text().encode("utf-16-le"), "it is UTF-16LE; "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("packed", [False, True], ids=["", "gz"])
+def test_a_file_without_an_event_a_line_is_refused_with_what_to_do(tmp_path: Path, name: str, packed: bool) -> None:
+    content, said = LAYOUTS[name]
+    shop = Shop(tmp_path)
+    path = shop.landing / f"other.json{'.gz' if packed else ''}"
+    path.write_bytes(gzip.compress(content) if packed else content)
+    result = take(shop)
+    assert result.refused[path.name].startswith(f"{path}: {said}") and not result.files
+    for judge in (validate_file, adapt_file):
+        with pytest.raises(InputError, match="; write "):
+            judge(path, tmp_path / "o", intake()) if judge is adapt_file else judge(
+                path, RULES, threads=1, intake=intake()
+            )
+
+
+@pytest.mark.parametrize(
+    "dirt",
+    [
+        json.dumps(TWO).encode(), b"[", b"[{", b"{", b'{\n"a":1', b'[{"event":"x"},', b"\xff\xfe", b"\0\0\0\0", b"{\0\"\0", b"\0{",
+        b"[[[{", json.dumps({"events": TWO}).encode(), b'[\n{"event":"x"}\n]', b'{\n"event": "x"\n}',
+    ],
+)  # fmt: skip
+def test_dirt_in_the_first_line_costs_the_lines_after_it_nothing(tmp_path: Path, dirt: bytes) -> None:
+    shop = Shop(tmp_path)
+    shop.land("dirty.jsonl", dirt + b"\n" + text(TWO))
+    result = take(shop)
+    assert result.refused == {} and result.total.accepted == 2
 
 
 @pytest.mark.parametrize(
@@ -374,7 +487,7 @@ Prepare = Callable[[Path], tuple[Path, Path]]
         (lambda root: (made(root, "a.json", b'[{"type":"track"}]'), root / "o"), "it is one JSON array; write one event a line"),
         (lambda root: (made(root, "a.csv", b"event_id,event,timestamp\n"), root / "o"), "there is no event in it"),
         (lambda root: (made(root, "a.csv", b"event_id;event;timestamp\n1;a;b\n"), root / "o"), "set csv.delimiter"),
-        (lambda root: (made(root, "a.csv", "event_id,event\n".encode("utf-16")), root / "o"), "save it as UTF-8"),
+        (lambda root: (made(root, "a.csv", "event_id,event\n".encode("utf-16")), root / "o"), "write it as UTF-8"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_adapted_leaves_no_output(tmp_path: Path, prepare: Prepare, said: str) -> None:

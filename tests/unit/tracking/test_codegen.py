@@ -51,6 +51,25 @@ def test_the_page_names_every_event_and_property() -> None:
         assert all(step in section for step in plan.qa_steps)
 
 
+def test_the_page_shows_every_digit_of_a_bound_and_what_may_be_null() -> None:
+    properties = {
+        "amount": {"type": "money", "min": 0, "max": 1234567.25, "required": True},
+        "count": {"type": "integer", "max": 12345678901234567, "required": True, "nullable": True},
+        "share": {"type": "number", "min": 1e-7, "max": 1e16, "nullable": False},
+        "note": {"type": "string", "max_length": 1234567},
+    }
+    entry = EventPlan.model_validate(
+        {"event": "parcel_sent", "version": "1-0-0", "properties": properties, "sla": {"min_daily": 1234567}}
+    )
+    page = plan_page_files(replace(PLAN, events={"parcel_sent": entry}))["tracking-plan.md"]
+    assert "| property | type | must be there | may be null | rules |" in page
+    assert "| `amount` | money | yes | no | at least 0, at most 1234567.25 |" in page
+    assert "| `count` | integer | yes | yes | at most 12345678901234567 |" in page
+    assert "| `share` | number | no | no | at least 1e-07, at most 10000000000000000 |" in page
+    assert "| `note` | string | no | yes | characters at most 1234567 |" in page
+    assert "- Promised: min_daily 1234567\n" in page
+
+
 @pytest.mark.parametrize("output", sorted(OUTPUTS))
 def test_files_are_written_once(tmp_path: Path, output: str) -> None:
     files = OUTPUTS[output](PLAN)

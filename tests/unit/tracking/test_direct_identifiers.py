@@ -245,6 +245,46 @@ def test_a_value_that_failed_stays_failed_with_its_reason_and_a_second_replay_wr
     assert not replay(shop.home, shop.ledger, replace(rules, plan=loose)).written and shop.accepted() == []
 
 
+def test_a_rule_that_was_too_narrow_is_said_to_hold_for_identifiers_that_came_before(
+    tmp_path: Path, rules: Rules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their values are gone: show, diff and replay say so, and a fix that drops them is the way out."""
+    tight = replace(rules, plan=plan_with(tmp_path / "contracts", phone={"max_length": 5}))
+    shop = Shop(tmp_path / "home", tight)
+    shop.land("a.jsonl", [signed(number=n, phone=f"+49 170 {n}") for n in (1, 2)] + [signed(number=3, amount="x")])
+    shop.ingest()
+    plan_with(tmp_path / "contracts")  # mended
+    for name, value in (
+        ("HOME", shop.home.root),
+        ("CONTRACTS", tmp_path / "contracts"),
+        ("PII_KEYS", f"k1={ONE.hex()}"),
+    ):
+        monkeypatch.setenv(f"ZANTARA_{name}", str(value))
+
+    def say(*arguments: str) -> str:
+        done = CliRunner().invoke(app, ["quarantine", *arguments], catch_exceptions=False)
+        assert done.exit_code == 0
+        return done.output
+
+    long, wrong = sorted(kinds(shop.home), key=lambda kind: kind.reasons)
+    assert (long.reasons, wrong.reasons) == ("too_long $.properties.phone", "wrong_type $.properties.amount")
+    told = "  2 of them hold a direct identifier that failed and was hashed then: no change of the plan lets such a line pass;"
+    assert told in say("show", long.fingerprint) and "hashed" not in say("show", wrong.fingerprint)
+    assert f"3 lines judged again, 3 with the same verdict\n{told}" in say("diff")
+    assert f"2 fail again, 0 have no consent any more and would be dropped\n{told}" in say(
+        "replay", long.fingerprint, "--dry-run"
+    )
+    changes = {change["fingerprint"]: change["hashed"] for change in json.loads(say("diff", "--json"))}
+    assert changes == {long.fingerprint: 2, wrong.fingerprint: 0}
+    assert json.loads(say("show", long.fingerprint, "--json"))["hashed"] == 2
+    fixes = tmp_path / "fixes.yaml"
+    fixes.write_text(
+        "version: 1-0-0\nowner: a@example.com\nreason: too narrow\nfixes: [{event: signed_up, drop: [phone]}]\n"
+    )
+    assert "hashed" not in say("diff", "--fixes", str(fixes))
+    assert "2 are accepted, 1 fail again" in say("replay", "--fixes", str(fixes))
+
+
 def test_fixes_move_and_drop_hashed_values(shop: Shop, rules: Rules) -> None:
     shop.land("a.jsonl", [event("signed_up", {"eMail": JOE}, event_id="e-1"), signed(JOE, 2, phone=7),
                           event("signed_up", {"eMail": WRONG}, event_id="e-3")])  # fmt: skip

@@ -78,6 +78,7 @@ def test_a_complete_event_has_no_findings(tmp_path: Path) -> None:
         ({"sla": {}}, "'sla' is missing", "error"),
         ({"lifecycle": {"status": "deprecated"}}, "names no successor", "warning"),
         ({"lifecycle": {"replaced_by": "purchase"}}, "which is no event of the plan", "error"),
+        ({"lifecycle": {"supersedes": "wishlist_added"}}, "'supersedes' names the event itself", "error"),
     ],
 )  # fmt: skip
 def test_lint_says(tmp_path: Path, changed: dict[str, Any], said: str | None, level: str | None) -> None:
@@ -120,9 +121,13 @@ def test_lint_counts_properties_and_warns_of_their_names(tmp_path: Path) -> None
     [
         ({"type": "string", "pattern": "^a|b$"}, "write ^(?:...|...)$"),
         ({"type": "number", "min": float("nan")}, "finite"),
-        ({"type": "money", "max": 1e300}, "money holds 1e+14 at most"),
-        ({"type": "integer", "min": -1e19}, "integer holds 9.22337e+18 at most"),
+        ({"type": "money", "max": 1e300}, "'max' is 1e+300, and money holds 99999999999999 at most"),
+        (
+            {"type": "integer", "min": -1e19},
+            "'min' is -10000000000000000000, and integer holds 9223372036854774784 at most",
+        ),
         ({"type": "integer", "min": 10, "max": 1}, "no value is 10 at least and 1 at most"),
+        ({"type": "number", "min": 1234567.5, "max": 1234567}, "no value is 1234567.5 at least and 1234567 at most"),
     ],
 )
 def test_a_rule_that_engines_would_read_differently_or_not_at_all_is_one_error(
@@ -130,6 +135,21 @@ def test_a_rule_that_engines_would_read_differently_or_not_at_all_is_one_error(
 ) -> None:
     [found] = linted(tmp_path, properties={"product_id": rule | {"description": "Which."}}, examples={})
     assert found.level == "error" and said in found.message and found.line > 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "key"),
+    [
+        ({"properties": {"size": {"type": "number", "min": True}}}, "properties.size.min"),
+        ({"properties": {"size": {"type": "integer", "max": False}}}, "properties.size.max"),
+        ({"properties": {"size": {"type": "string", "max_length": True}}}, "properties.size.max_length"),
+        ({"retention_days": True}, "retention_days"),
+        ({"sla": {"max_drop_pct": True}}, "sla.max_drop_pct"),
+    ],
+)
+def test_a_truth_value_is_no_number(tmp_path: Path, changed: dict[str, Any], key: str) -> None:
+    [found] = linted(tmp_path, **changed)
+    assert f"key '{key}': " in found.message and "is no number" in found.message and found.line > 1
 
 
 @pytest.mark.parametrize("pattern", ["^(?:a|b)$", "^[a|b]$", r"^a\|b$", "^[^|]+$", r"^(?:(?:a|b)c|[\]|(])$"])
@@ -256,6 +276,7 @@ TRACK = {"type": "TRACK", "key": "A"}
             "has a 'required' that is no list",
         ),
         ([{"event": "Gift Sent"}, {"event": "gift_sent"}], "two of its events would be named 'gift_sent' here"),
+        ([event("purchase", {"price": 3})], "it holds events that were sent, and no plan of them"),
         ({"event": None, "properties": {}}, "an entry's 'event' is null, which is no name"),
     ],
 )
@@ -288,6 +309,91 @@ def test_what_a_property_may_not_have_here_leaves_the_others_alone(tmp_path: Pat
     write_events([imported], tmp_path / "out")
 
 
+def imported_from(tmp_path: Path, document: Any) -> list[Any]:
+    """The events of a foreign plan; each of them can be written."""
+    (tmp_path / "plan.json").write_text(json.dumps(document))
+    events = read_foreign_plan(tmp_path / "plan.json").events
+    write_events(events, tmp_path / "out" / "tracking_plan")
+    return events
+
+
+@pytest.mark.parametrize(
+    ("rule", "left", "why"),
+    [
+        ({"type": "string", "pattern": r"^\d+$"}, "pattern", "write the pattern anchored"),
+        ({"type": "string", "pattern": "[a-z]"}, "pattern", "write the pattern anchored"),
+        ({"type": "string", "pattern": "^(a$"}, "pattern", "not a regular expression"),
+        ({"type": "integer", "maximum": 1e19}, "maximum", "integer holds"),
+        ({"type": "string", "minimum": 3}, "minimum", "for numbers"),
+        ({"type": "string", "maxLength": 0}, "maxLength", "greater than or equal to 1"),
+        ({"type": "string", "enum": [1, 2]}, "enum", "string"),
+        ({"type": "string", "enum": [None]}, "enum", "at least 1"),
+        ({"type": "string", "description": {"de": "Was."}}, "description", "string"),
+        ({"type": "number", "minimum": 3, "maximum": 2}, "maximum", "no value is"),
+    ],
+)
+def test_a_rule_that_has_no_place_here_is_named_and_costs_nothing_else(
+    tmp_path: Path, rule: dict[str, Any], left: str, why: str
+) -> None:
+    inner = {"properties": {"size": rule, "name": {"type": "string", "maxLength": 9}}, "required": ["size"]}
+    shape = {"type": "TRACK", "key": "sent", "jsonSchema": {"properties": {"properties": inner}}}
+    [sent] = imported_from(tmp_path, {"rules": [shape]})
+    [note] = sent.notes
+    assert note.startswith(f"property 'size': '{left}' is left out: ") and why in note and "\n" not in note
+    assert sent.entry["properties"]["name"] == {"type": "string", "max_length": 9}
+    size = sent.entry["properties"]["size"]
+    assert (size["type"], size["required"]) == (rule["type"], True) and (left == "maximum" or len(size) <= 3)
+
+
+def test_null_among_the_values_of_a_property_makes_it_nullable(tmp_path: Path) -> None:
+    kinds = {
+        "colour": {"type": ["string", "null"], "enum": ["red", None]},
+        "size": {"type": "string", "enum": [None, "s"]},
+    }
+    [sent] = imported_from(tmp_path, {"event": "sent", "properties": kinds})
+    assert sent.notes == []
+    assert sent.entry["properties"] == {
+        "colour": {"type": "string", "nullable": True, "enum": ["red"]},
+        "size": {"type": "string", "nullable": True, "enum": ["s"]},
+    }
+
+
+def test_a_property_of_an_entry_carries_every_rule_of_our_own_plan(tmp_path: Path) -> None:
+    rules = {"type": "string", "max_length": 9, "pii": "pseudonym", "retention_days": 3, "nullable": True}
+    [sent] = imported_from(
+        tmp_path, {"event": "sent", "properties": {"size": rules, "price": {"type": "money", "min": 0}}}
+    )
+    assert sent.notes == []
+    assert sent.entry["properties"] == {"size": rules, "price": {"type": "money", "min": 0}}
+
+
+def test_what_an_entry_says_otherwise_than_our_plan_is_named_and_costs_nothing_else(tmp_path: Path) -> None:
+    entry = {"event": "sent", "owner": "the web team", "platforms": ["Web"], "purpose": "To know."}
+    [sent] = imported_from(tmp_path, entry | {"properties": {"size": "string", "2nd": "string", "x" * 41: "string"}})
+    assert [note.split(":")[0] for note in sent.notes] == [
+        'property "2nd" is left out', f'property "{"x" * 41}" is left out', "'owner' is left out", "'platforms' is left out",
+    ]  # fmt: skip
+    assert sent.entry == {
+        "event": "sent", "version": "1-0-0", "purpose": "To know.", "properties": {"size": {"type": "string"}},
+    }  # fmt: skip
+
+
+def test_an_event_that_cannot_have_a_name_here_leaves_the_others_alone(tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    schema: dict[str, Any] = {"type": "TRACK", "jsonSchema": {}}
+    file.write_text(
+        json.dumps({"rules": [schema | {"key": name} for name in ("購入", "閲覧", "3D Viewed", "sent")] + [schema]})
+    )
+    plan = read_foreign_plan(file)
+    assert [event.entry["event"] for event in plan.events] == ["sent"]
+    assert [note.partition(" is left out: ")[0] for note in plan.notes] == [
+        'event "購入"', 'event "閲覧"', 'event "3D Viewed"', 'event ""',
+    ]  # fmt: skip
+    file.write_text(json.dumps({"event": "購入"}))
+    with pytest.raises(InputError, match="no event is left"):
+        read_foreign_plan(file)
+
+
 def test_a_plan_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "plan.json"
     file.write_text("[" * 100_000)
@@ -303,6 +409,12 @@ def test_what_an_import_cannot_carry_is_noted_and_not_lost_without_a_word(tmp_pa
     assert imported.entry["properties"] == {"size": {"type": "string"}}
     left_out = [note for note in imported.notes if "is left out" in note]
     assert [note.split("'")[1] for note in left_out] == ["Size", "odd", "mixed"]
+
+
+def test_a_plan_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_bytes(REQUIRED_ENTRY.encode("utf-16"))
+    with pytest.raises(InputError, match="it is no UTF-8 text; save it as UTF-8"):
+        read_foreign_plan(tmp_path / "plan.json")
 
 
 def test_an_import_into_a_file_is_refused(tmp_path: Path) -> None:
@@ -334,18 +446,71 @@ def test_a_contract_whose_name_is_nearly_right_is_not_left_out_without_a_word(
     assert found.level == "error" and said in str(found)
 
 
+@pytest.mark.parametrize(
+    ("files", "named", "said"),
+    [
+        (("shop/tracking_plan/gift.yaml",), "shop/tracking_plan", "it is a part of a folder of contracts; name the folder above it, {root}/shop"),
+        (("shop/experiments/gift.yaml",), "shop/experiments", "it is a part of a folder of contracts; name the folder above it, {root}/shop"),
+        (("shop/contracts/tracking_plan/gift.yaml",), "shop", "no contract in this folder; name {root}/shop/contracts"),
+        (("shop/gift.yaml",), "shop", "an event stands in the folder of contracts itself; put it into tracking_plan/ there"),
+        (("shop/gift.yaml", "shop/tracking_plan/gift.yaml"), "shop", "an event stands in the folder of contracts itself"),
+        (("shop/tracking_plan/notes.md",), "shop", "no contract in this folder; put one there: adapters.yaml, alerts.yaml, "),
+        (("shop/notes/a.yaml",), "shop/notes", "an event stands in the folder of contracts itself"),
+    ],
+)  # fmt: skip
+def test_a_folder_that_is_none_of_contracts_is_refused_and_the_right_one_named(
+    tmp_path: Path, files: tuple[str, ...], named: str, said: str
+) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("event: gift\nversion: 1-0-0\n")
+    with pytest.raises(InputError) as error:
+        load_plan([PACKAGED, tmp_path / named])
+    assert said.format(root=tmp_path) in str(error.value) and "\n" not in str(error.value)
+    [found] = lint([PACKAGED, tmp_path / named], threads=1)
+    assert found.level == "error"
+
+
+def test_contracts_in_another_encoding_say_so(tmp_path: Path) -> None:
+    path = folder(tmp_path, COMPLETE) / "tracking_plan" / "wishlist_added.yaml"
+    for encoding in ("utf-16", "latin-1"):
+        path.write_bytes(yaml.safe_dump(COMPLETE | {"description": "é"}, allow_unicode=True).encode(encoding))
+        [found] = lint([tmp_path], threads=1)
+        assert found.message == "it is no UTF-8 text; save it as UTF-8"
+
+
+def test_a_diff_of_a_folder_that_is_one_too_deep_names_the_right_one(tmp_path: Path) -> None:
+    deep = folder(tmp_path / "shop", COMPLETE) / "tracking_plan"
+    with pytest.raises(InputError, match="name the folder above it"):
+        load_plan_folder(deep)
+
+
 def test_other_files_beside_the_contracts_disturb_nobody(tmp_path: Path) -> None:
+    folder(tmp_path, COMPLETE)
     for name in ("README.md", "docker-compose.yaml", ".git", "tracking_plan/notes.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
-    assert load_plan([PACKAGED, tmp_path]).events.keys() == load_plan([PACKAGED]).events.keys()
+    assert load_plan([PACKAGED, tmp_path]).events.keys() == load_plan([PACKAGED]).events.keys() | {"wishlist_added"}
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("event: gift\nversion: 1.0.0\n", "gift.yaml:2: key 'version': String should match pattern '^\\d+-\\d+-\\d+$'; write it like 1-0-0"),
+        ("event: gift\nversion: 1-0-0\nowner: web team\n", "; give an e-mail address"),
+        ("event: gift\nversion: 1-0-0\nproperties:\n  giftSize: {type: string}\n", "write small letters, digits and underscores, a letter first, 40 characters at most"),
+        ("event: gift\nversion: 1-0-0\nproperties:\n  size: string\n", "gift.yaml:4: key 'properties.size': Input should be a valid dictionary; write its keys and values, or leave it out"),
+        ("event: gift\nversion: 1-0-0\nproperties:\n  size: {type: number, min: a}\n", "gift.yaml:4: key 'properties.size.min': Input should be a valid integer, unable to parse string as an integer"),
+        ("event: gift\nversion: 1-0-0\nproperties:\n  user_id: {type: string}\n", "gift.yaml:4: key 'properties.user_id': the name belongs to the envelope; send it there, or give the property another; mend that entry"),
+        ("event: gift\nversion: 1-0-0\nproperties:\n  size: {type: string, enum: []}\n", "gift.yaml:4: key 'properties.size.enum': List should have at least 1 item after validation, not 0"),
+        ('event: gift\nversion: 1-0-0\nproperties:\n  size: {type: string, enum: ["\\ud800"]}\n', "gift.yaml:4: a text that UTF-8 cannot carry, or with a NUL; write it without"),
+        ('event: gift\nversion: 1-0-0\ndescription: "a\\0"\n', "gift.yaml:3: a text that UTF-8 cannot carry, or with a NUL; write it without"),
+        ("event: gift\nversion: 1-0-0\ndescription: a\x01\n", "gift.yaml:3: not valid YAML: a character that no YAML may hold; mend that line"),
+        (f"event: gift\nversion: 1-0-0\nproperties:\n  size: {{type: number, min: {10**400}}}\n", "'min' is 1.000e+400, and number holds 1.7976931348623157e+308 at most"),
+        (f"event: gift\nversion: 1-0-0\nretention_days: {10**20}\n", "gift.yaml:3: key 'retention_days': Input should be less than or equal to 100000"),
         ("event: gift\nversion: 1.0\n", "gift.yaml:2: key 'version': Input should be a valid string; put it in quotes"),
         ("event: gift\n", "gift.yaml:1: key 'version': Field required; add it"),
+        ("event: gift\nversion: 1-0-0\nevent: gift\n", "gift.yaml:3: key 'event' stands twice; remove one of the two"),
         ("event: gift\nversion: 1-0-0\nowner: [me]\n", "gift.yaml:3: key 'owner': Input should be a valid string; give a text"),
         ("event: gift\nversion: 1-0-0\nuses: shop\n", "gift.yaml:3: key 'uses': Input should be a valid list; write it as [a, b]"),
         ("event: gift\nversion: 1-0-0\nproperties:\n  1: {type: string}\n", "key 'properties.1': a name is text, and this is none; put it in quotes"),
@@ -358,6 +523,7 @@ def test_a_slip_in_yaml_is_one_line_that_says_what_to_do(tmp_path: Path, text: s
     with pytest.raises(InputError) as error:
         load_plan([PACKAGED, tmp_path])
     assert str(error.value).endswith(said) and "\n" not in str(error.value)
+    assert str(error.value).count(str(tmp_path)) == 1
 
 
 @pytest.mark.parametrize(

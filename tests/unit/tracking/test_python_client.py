@@ -55,7 +55,7 @@ WRONG = {
 def test_mypy_takes_right_calls_and_refuses_wrong_ones(client_file: Path, tmp_path: Path) -> None:
     head = (
         "from pathlib import Path\nfrom zantara_events import FileSink, TrackingClient\n"
-        'client = TrackingClient(FileSink(Path("x")), consent=lambda: {"analytics": True})\n'
+        'client = TrackingClient(FileSink(Path("x")), consent=lambda: {"analytics": True}); FileSink("x")\n'
     )
     (tmp_path / "app.py").write_text(head + "\n".join([RIGHT, *WRONG.values()]) + "\n")
     command = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "--config-file", "/dev/null", "app.py"]
@@ -64,6 +64,15 @@ def test_mypy_takes_right_calls_and_refuses_wrong_ones(client_file: Path, tmp_pa
     )
     errors = {int(line.split(":")[1]) for line in done.stdout.splitlines() if ": error:" in line}
     assert errors == set(range(5, 5 + len(WRONG))), done.stdout + done.stderr
+
+
+def test_a_file_is_named_by_a_text_or_a_path(client: Any, tmp_path: Path) -> None:
+    for path in (str(tmp_path / "logs" / "text.jsonl"), tmp_path / "logs" / "path.jsonl"):
+        tracker = client.TrackingClient(client.FileSink(path), BOTH)
+        tracker.track("product_view", {"product_id": "p"}, consent="analytics")
+        assert tracker.flush() and Path(path).read_text().count("\n") == 1
+    with pytest.raises(TypeError):
+        client.FileSink(None)
 
 
 def test_the_how_to_is_typed_right(client_file: Path, tmp_path: Path) -> None:

@@ -5,7 +5,17 @@ from typing import Any
 
 import dagster as dg
 
-from zantara_pipeline.experiments import build_moments, build_scorecard, load_experiments
+from zantara_pipeline.experiments import (
+    build_moments,
+    build_scorecard,
+    decide_all,
+    load_experiments,
+    open_stops,
+    read_looks,
+    read_scorecard,
+    served,
+    write_served,
+)
 from zantara_pipeline.orchestration.alert_ledger import alert_ledger
 from zantara_pipeline.orchestration.pipeline import Pipeline
 
@@ -18,7 +28,7 @@ _COMMON: dict[str, Any] = {
 _METRIC_EVENTS = [
     ["staging", f"stg_lake__{name}"] for name in ("purchase", "page_timing", "app_crashed", "session_started")
 ]
-KINDS = ("srm", "cuped_absent", "cuped_below_floor", "guardrail_harm")
+KINDS = ("srm", "assignment_disagrees", "cuped_absent", "cuped_below_floor", "guardrail_harm")
 
 
 def experiment_dirs(pipeline: Pipeline) -> list[Path]:
@@ -49,11 +59,28 @@ def moments(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeli
 def scorecard(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
     registry, as_of = load_experiments(experiment_dirs(pipeline)), pipeline.as_of(context)
     with pipeline.warehouse() as con:
-        result = build_scorecard(con, registry, as_of)
+        result = build_scorecard(con, registry, as_of, read_looks(pipeline.ledger))
     raised, resolved = alert_ledger(pipeline).sync(result.findings, as_of, KINDS)
     return dg.MaterializeResult(
         metadata={"said": result.summary, "alerts_raised": len(raised), "alerts_resolved": len(resolved)}
     )
 
 
-ASSETS = [moments, scorecard]
+@dg.asset(
+    key=["experiments", "decisions"],
+    deps=[scorecard],
+    description="Continue, stop, ship or not, with reasons. Grain: experiment_id. Stops what has a broken split or does harm, "
+    "and writes experiments.json, by which applications assign.",
+    **_COMMON,
+)
+def decisions(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
+    registry, as_of = load_experiments(experiment_dirs(pipeline)), pipeline.as_of(context)
+    with pipeline.warehouse() as con:
+        decided = decide_all(con, registry, read_scorecard(con), as_of, pipeline.ledger)
+    document = served(registry, open_stops(pipeline.ledger), as_of)
+    write_served(pipeline.home.served_experiments, document)
+    said = {one.experiment_id: f"{one.decision}: {'; '.join(one.reasons)}" for one in decided}
+    return dg.MaterializeResult(metadata={**said, "served": len(document["experiments"])})
+
+
+ASSETS = [moments, scorecard, decisions]

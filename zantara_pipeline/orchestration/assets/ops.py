@@ -21,7 +21,7 @@ _COMMON: dict[str, Any] = {"group_name": "ops", "owners": ["data-platform@exampl
 
 @dg.asset(
     key=["ops", "alerts"],
-    deps=[["experiments", "scorecard"]],
+    deps=[["experiments", "decisions"]],
     kinds={"duckdb"},
     pool="warehouse",
     description="Everything that was ever raised, with when it was resolved. Grain: alert_id. A copy of the alert ledger; "

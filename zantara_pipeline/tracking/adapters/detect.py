@@ -22,6 +22,7 @@ from zantara_pipeline.settings import EventFormat
 from zantara_pipeline.storage.text_rows import split
 from zantara_pipeline.tracking.adapters import csv_rows, ga4, segment, snowplow
 from zantara_pipeline.tracking.adapters.contract import AdaptersContract, load_adapters
+from zantara_pipeline.tracking.adapters.layouts import refuse_other_layouts
 from zantara_pipeline.tracking.adapters.stream import Adaptation, read_object
 from zantara_pipeline.tracking.plan import TrackingPlan
 
@@ -55,19 +56,21 @@ class Intake:
 
         Raises
         ------
-        InputError : its first lines are of another format than given, or of several; NotEvents for other tables.
+        InputError : its first lines are of another format than given, or of several, or no lines; NotEvents for other tables.
         """
-        lines = _first_lines(path)
+        block = _first_block(path)
+        lines = _whole_lines(block)
+        _refuse_other_shapes(path, lines)
+        refuse_other_layouts(path, block, lines)
         found = Counter(kind for line in lines if (kind := format_of(line)) is not None)
         if "csv" not in found and lines and self._csv_problem(lines[0]) is None:
             found = Counter(csv=1)
-        _refuse_other_shapes(path, lines)
         format = self._chosen(path, lines, found)
         return None if format == "envelope" else Adaptation(format, self.contract, self.plan)
 
     def nothing_to_adapt(self, path: Path) -> InputError:
         """Why a file that `look` leaves as it is gives an adapter nothing to do."""
-        lines = _first_lines(path)
+        lines = _whole_lines(_first_block(path))
         if not lines:
             return InputError("it is empty, or damaged from its start", path, "name a file of events")
         if any(format_of(line) == "envelope" for line in lines):
@@ -121,36 +124,45 @@ class Intake:
         return csv_rows.header_problem(header, self.contract.csv, self.plan.privacy)
 
 
-_ARRAY = "it is one JSON array; write one event a line (jq -c '.[]')"
+_ARRAY = "it begins with a JSON array; write one event a line (jq -c '.[]')"
 _MAP_COLUMNS = "name the columns in adapters.yaml (csv.columns), or correct the file"
 
 
-_OTHER_SHAPES: tuple[tuple[Callable[[dict[str, Any]], bool], str, str], ...] = (
-    (
+@dataclass(frozen=True)
+class _Shape:
+    """What Segment and RudderStack write elsewhere than in a file of messages: every line of it would be suppressed."""
+
+    holds: Callable[[dict[str, Any]], bool]
+    name: str
+    about: str
+    todo: str
+
+
+_OTHER_SHAPES = (
+    _Shape(
         segment.is_batch,
-        "its first lines are requests to the batch API of Segment or RudderStack, several messages each",
+        "requests to the batch API of Segment or RudderStack",
+        ", several messages each",
         "write one message a line (jq -c '.batch[]')",
     ),
-    (
+    _Shape(
         segment.is_warehouse_row,
-        "its first lines are rows of the warehouse tables of Segment or RudderStack, which name their columns otherwise",
+        "rows of the warehouse tables of Segment or RudderStack",
+        ", which name their columns otherwise",
         "export the messages as the tracking API has them, or write the rows as CSV and name the columns in adapters.yaml",
     ),
 )
 
 
 def _refuse_other_shapes(path: Path, lines: Sequence[bytes]) -> None:
-    """What Segment and RudderStack write elsewhere than in a file of messages: every line of it would be suppressed."""
     records = [record for line in lines if (record := _object_of(line)) is not None]
-    for is_shape, what, todo in _OTHER_SHAPES:
-        if any(map(is_shape, records)):
-            raise InputError(what, path, todo)
+    for shape in _OTHER_SHAPES:
+        if any(map(shape.holds, records)):
+            raise InputError(f"its first lines are {shape.name}{shape.about}", path, shape.todo)
 
 
 def _advice(lines: Sequence[bytes], otherwise: str) -> str:
-    """What to do about lines of no known format; an array of events is the most usual of them."""
-    if lines[0].startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "it is UTF-16: save it as UTF-8"
+    """What to do about lines of no known format; arrays are the most usual of them."""
     return _ARRAY if lines[0].lstrip().startswith(b"[") else otherwise
 
 
@@ -175,6 +187,20 @@ def format_of(line: bytes) -> str | None:
     return None if record is None else _kind_of(record)
 
 
+MARKS = (*segment.MARKS, *snowplow.MARKS, *ga4.MARKS)
+"""Each object of another tool has one of these keys."""
+
+
+def other_tool(line: bytes) -> str | None:
+    """What a line of another tool looks like, in words; None for our own lines, and for what is nothing known."""
+    record = _object_of(line)
+    for shape in _OTHER_SHAPES:  # first: a row of a warehouse has an event and a timestamp too
+        if record is not None and shape.holds(record):
+            return shape.name
+    kind = format_of(line)
+    return None if kind in (None, "envelope") else NAMES[str(kind)]
+
+
 def _object_of(line: bytes) -> dict[str, Any] | None:
     try:
         return read_object(line.decode("utf-8"))[0]
@@ -192,16 +218,17 @@ def _kind_of(record: dict[str, Any]) -> str | None:
     return "envelope" if "event" in record and ("event_id" in record or "timestamp" in record) else None
 
 
-def _first_lines(path: Path) -> list[bytes]:
-    """Up to LOOK_LINES lines that are not blank; a last one that is cut off by LOOK_BYTES is left out.
-
-    A damaged .gz has none: whoever reads it whole says what is wrong with it.
-    """
+def _first_block(path: Path) -> bytes:
+    """The first bytes, without a byte order mark of UTF-8. A damaged .gz has none: who reads it whole says what is wrong."""
     try:
         with gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb") as handle:
-            block = handle.read(LOOK_BYTES).removeprefix(codecs.BOM_UTF8)
+            return handle.read(LOOK_BYTES).removeprefix(codecs.BOM_UTF8)
     except (EOFError, zlib.error, gzip.BadGzipFile):
-        return []
+        return b""
+
+
+def _whole_lines(block: bytes) -> list[bytes]:
+    """Up to LOOK_LINES lines that are not blank; a last one that is cut off by LOOK_BYTES is left out."""
     lines = block.split(b"\n")
     if len(block) >= LOOK_BYTES - len(codecs.BOM_UTF8):
         lines.pop()

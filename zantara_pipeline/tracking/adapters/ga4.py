@@ -27,6 +27,8 @@ _ANSWERS = {"Yes": True, "No": False, "Unset": None}
 # A field of privacy_info that is no answer of the person: whether ads are measured without cookies.
 _NO_CONSENT = "uses_transient_token"
 _SESSION = "ga_session_id"
+MARKS = ("event_timestamp",)
+"""Keys that each row has."""
 
 
 def is_record(record: dict[str, Any]) -> bool:

@@ -23,6 +23,8 @@ _USED_CONTEXT = ("consent", "consentManagement", "sessionId", "groupId", "app", 
 # What stands beside the lists of RudderStack and says nothing of what was allowed.
 _ABOUT_CONSENT = ("provider", "resolutionStrategy")
 _PLATFORMS = {"browser": "web", "web": "web", "server": "server"}
+MARKS = (*_OWN_FIELDS, "batch", "original_timestamp")
+"""One of these keys is in each of their messages, requests and rows."""
 
 
 def is_record(record: dict[str, Any]) -> bool:

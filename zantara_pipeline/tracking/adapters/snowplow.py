@@ -64,6 +64,8 @@ _NO_JSON = ""
 
 Entity = tuple[str, Any]
 """Name (of the schema, or of the flattened column) and data."""
+MARKS = ("collector_tstamp",)
+"""Keys that each object with the atomic columns has."""
 
 
 def is_record(record: dict[str, Any]) -> bool:

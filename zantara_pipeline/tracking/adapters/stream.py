@@ -53,6 +53,7 @@ class Report:
     """What became of the records of one file, and the fields that have no place in the envelope with their counts.
 
     strange : of the adapted, objects of JSON that do not look like the format's: another tool's, or our own lines.
+    first_strange : the number of the first of them in its file.
     """
 
     format: str
@@ -60,6 +61,7 @@ class Report:
     adapted: int = 0
     unreadable: int = 0
     strange: int = 0
+    first_strange: int | None = None
     unmapped: dict[str, int] = field(default_factory=dict)
 
     def words(self, most: int = 12) -> str:
@@ -68,16 +70,23 @@ class Report:
         if self.unreadable:
             told += f", {self.unreadable:,} of them unreadable"
         if self.strange:
-            told += f", {self.strange:,} of them not like its records by their keys (a file of one format each, please)"
+            told += f", {self.strange_words()} (a file of one format each, please)"
         if not self.unmapped:
             return told
         named = ", ".join(f"{name} {count:,}" for name, count in list(self.unmapped.items())[:most])
         rest = len(self.unmapped) - most
         return f"{told}; without a place: {named}{f' and {rest} more' if rest > 0 else ''}"
 
+    def strange_words(self) -> str:
+        """How many records are not like the format's, and which is the first."""
+        first = "" if self.first_strange is None else f", line {self.first_strange} the first"
+        return f"{self.strange:,} of them not like its records by their keys{first}"
+
 
 def total_report(reports: Sequence[Report]) -> Report:
-    """Reports of one format added up."""
+    """Reports of one format added up; lines have numbers in one file only."""
+    if len(reports) == 1:
+        return reports[0]
     counts = Counter[str]()
     for report in reports:
         counts.update(report.unmapped)
@@ -100,6 +109,7 @@ class Adaptation:
     def _begin(self) -> None:
         self._draft = Draft(getattr(self.contract, self.format), self.plan)
         self._report = Report(self.format)
+        self._line_no = 0
 
     def open(self, source: Source) -> Source:
         """The file's envelope lines as something to read from; counting starts anew."""
@@ -121,6 +131,7 @@ class Adaptation:
         return self._csv(lines) if self.format == "csv" else map(self._json_line, lines)
 
     def _json_line(self, line: bytes) -> bytes:
+        self._line_no += 1
         return line if _is_blank(line) else self._counted(line, lambda: self._event(line))
 
     def _event(self, line: bytes) -> dict[str, Any]:
@@ -136,7 +147,9 @@ class Adaptation:
                 raise Unreadable("neither JSON nor all columns")
             return adapt(row, self._draft)
         record, once = read_object(text)
-        self._report.strange += not is_record(record)
+        if not is_record(record):
+            self._report.strange += 1
+            self._report.first_strange = self._report.first_strange or self._line_no
         found = adapt(record, self._draft)
         if not once:  # which of two holds cannot be known, and the first may have denied
             found["consent"] = self._draft.no_consent_known()

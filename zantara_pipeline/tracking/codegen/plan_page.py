@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from zantara_pipeline.tracking.plan import EventPlan, Property, TrackingPlan
+from zantara_pipeline.tracking.plan import EventPlan, Property, TrackingPlan, exact
 
 
 def plan_page_files(plan: TrackingPlan) -> dict[str, str]:
@@ -49,7 +49,9 @@ def _event(event: EventPlan) -> Iterator[str]:
         "Sent from": ", ".join(event.platforms),
         "Comes with": ", ".join(event.context),
         "Kept": f"{event.retention_days} days" if event.retention_days else None,
-        "Promised": ", ".join(f"{key} {value:g}" for key, value in event.sla.model_dump(exclude_none=True).items()),
+        "Promised": ", ".join(
+            f"{key} {exact(value)}" for key, value in event.sla.model_dump(exclude_none=True).items()
+        ),
         "Supersedes": event.lifecycle.supersedes,
         "Replaced by": event.lifecycle.replaced_by,
         "Read by": ", ".join(event.uses),
@@ -58,11 +60,12 @@ def _event(event: EventPlan) -> Iterator[str]:
     if event.properties:
         yield from (
             "",
-            "| property | type | must be there | rules | personal | what it means |",
-            "|---|---|---|---|---|---|",
+            "| property | type | must be there | may be null | rules | personal | what it means |",
+            "|---|---|---|---|---|---|---|",
         )
         for name, prop in event.properties.items():
-            cells = (f"`{name}`", prop.type, "yes" if prop.required else "no", _rules(prop), prop.pii, prop.description)
+            answers = ("yes" if answer else "no" for answer in (prop.required, prop.allows_null))
+            cells = (f"`{name}`", prop.type, *answers, _rules(prop), prop.pii, prop.description)
             yield "| " + " | ".join(_cell(cell) for cell in cells) + " |"
     if event.migrations:
         yield from ("", "What a property was before; older partitions are read as today's:", "")
@@ -84,15 +87,10 @@ def _event(event: EventPlan) -> Iterator[str]:
 
 
 def _rules(prop: Property) -> str:
-    said = {
-        "one of": ", ".join(prop.enum or ()), "like": f"`{prop.pattern}`" if prop.pattern else None, "at least": prop.min,
-        "at most": prop.max, "characters at most": prop.max_length,
-    }  # fmt: skip
-    return ", ".join(
-        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in said.items()
-        if value not in (None, "")
-    )
+    bounds = {"at least": prop.min, "at most": prop.max, "characters at most": prop.max_length}
+    said = [f"one of {', '.join(prop.enum)}"] if prop.enum else []
+    said += [f"like `{prop.pattern}`"] if prop.pattern else []
+    return ", ".join(said + [f"{name} {exact(bound)}" for name, bound in bounds.items() if bound is not None])
 
 
 def _cell(value: object) -> str:

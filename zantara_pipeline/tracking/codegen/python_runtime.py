@@ -79,8 +79,8 @@ class Sink(Protocol):
 class FileSink:
     """Appends to a file that the pipeline ingests as it is (one JSON object a line). What fits in part is taken back."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
 
     def send(self, events: Sequence[Event]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
