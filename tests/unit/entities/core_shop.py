@@ -114,6 +114,7 @@ class CoreShop:
         land(self.con, lake, as_of, since, removed, restaged)
         statements = self.recorded.anew if self.empty else self.recorded.follow
         self._send(statements[:killed_after])
+        self._drop_left_behind()
         self.empty = False
         return killed_after is None or killed_after >= len(statements)
 
@@ -152,6 +153,14 @@ class CoreShop:
                     connections[number] = open_connections.enter_context(self.con.cursor())
                     connections[number].execute("USE warehouse; SET TimeZone = 'UTC'")
                 connections[number].execute(statement)
+
+    def _drop_left_behind(self) -> None:
+        """What dbt does first where a process was killed before it dropped the table that it had replaced."""
+        left = self.read(
+            "SELECT table_schema, table_name FROM information_schema.tables WHERE table_name LIKE '%__dbt_backup'"
+        )
+        for schema, name in left:
+            self.con.execute(f"DROP TABLE {schema}.{name}")
 
     def read(self, query: str) -> list[tuple[Any, ...]]:
         return self.con.execute(query).fetchall()

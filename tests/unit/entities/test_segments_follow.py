@@ -13,7 +13,7 @@ import pytest
 from core_shop import CoreShop, Lake, Recorded, Row, at, row
 from test_segment_models import LAST, world
 
-WORLDS, REGULARS, BUILDS = 12, 5, 14
+WORLDS, REGULARS, BUILDS = 20, 5, 14
 FIRST = LAST - 45  # days, of the first clock: what is older lies at the edges of the long windows
 
 
