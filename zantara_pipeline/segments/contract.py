@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError
 
 from zantara_pipeline.contracts_io import LineOf, load_yaml
 from zantara_pipeline.errors import InputError, InputErrors
+from zantara_pipeline.segments.following import claim_faults
 from zantara_pipeline.tracking.plan import Contract, LawfulBasis
 
 PREFIX = "seg_"
@@ -121,7 +122,7 @@ def _faults(project: Path, purposes: Collection[str], metas: dict[str, SegmentMe
                 yield from faults
                 if not faults:
                     metas[str(model["name"])] = SegmentMeta.model_validate(model["config"]["meta"])
-    yield from _file_faults(project, declared)
+    yield from _file_faults(project, declared, metas)
 
 
 def _model_faults(
@@ -197,15 +198,17 @@ _FORBIDDEN = {
 _COMMENT = re.compile(r"--[^\n]*|\{#.*?#\}|/\*.*?\*/", re.DOTALL)
 
 
-def sql_faults(sql: str) -> Iterator[tuple[str, str, int]]:
-    """(what is wrong, what to do, position) of a segment's SELECT; comments may say anything."""
+def sql_faults(sql: str, meta: SegmentMeta | None = None) -> Iterator[tuple[str, str, int]]:
+    """(what is wrong, what to do, position) of a segment's SELECT; comments may say anything. meta : where it is sound."""
     code = _COMMENT.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), sql)
     for pattern, (what, todo) in _FORBIDDEN.items():
         for found in pattern.finditer(code):
             yield what.format(found[0].rstrip("( ")), todo, found.start()
+    if meta is not None and meta.incremental:
+        yield from claim_faults(code, meta.entity)
 
 
-def _file_faults(project: Path, declared: Mapping[str, Path]) -> Iterator[InputError]:
+def _file_faults(project: Path, declared: Mapping[str, Path], metas: Mapping[str, SegmentMeta]) -> Iterator[InputError]:
     """SQL without YAML, YAML without SQL, and SQL that steps around the rules."""
     files = {path.stem: path for path in sorted(project.glob("models/**/*.sql")) if path.stem.startswith(PREFIX)}
     for name, path in files.items():
@@ -215,7 +218,7 @@ def _file_faults(project: Path, declared: Mapping[str, Path]) -> Iterator[InputE
             todo = f"add an entry with a description and config: meta: to {MODELS / '_segments.yml'}"
             yield InputError(f"{name}: no YAML says whose it is and what it is for", f"{path}:1", todo)
         sql = path.read_text(encoding="utf-8")
-        for what, todo, position in sql_faults(sql):
+        for what, todo, position in sql_faults(sql, metas.get(name)):
             yield InputError(f"{name}: {what}", f"{path}:{sql[:position].count(chr(10)) + 1}", todo)
         for found in _CONFIG.finditer(sql):
             if _MATERIALIZED.search(found["inside"]):

@@ -15,7 +15,7 @@ import duckdb
 
 from zantara_pipeline.contracts_io import load_yaml
 from zantara_pipeline.errors import InputError
-from zantara_pipeline.segments.contract import meta_faults, sql_faults
+from zantara_pipeline.segments.contract import SegmentMeta, meta_faults, sql_faults
 
 # What a draft that says nothing yet is tried with.
 ASSUMED = {"purpose": "personalization", "entity": "user", "ttl_days": 30}
@@ -73,14 +73,17 @@ def read_draft(path: Path, purposes: Collection[str]) -> Draft:
         raise InputError("no draft can be read there", path, "give a file with one SELECT") from None
     if "select" not in sql.lower():
         raise InputError("the draft holds no SELECT", path, "give a file with one SELECT")
-    faults = [
-        str(InputError(what, f"{path}:{sql[:at].count(chr(10)) + 1}", todo)) for what, todo, at in sql_faults(sql)
-    ]
     name = path.stem
+    meta, place = _meta_of(name, path.parent)
+    of_meta = [str(fault) for fault in meta_faults(name, meta, purposes, place)]
+    sound = SegmentMeta.model_validate(meta) if not of_meta else None
+    faults = [
+        str(InputError(what, f"{path}:{sql[:at].count(chr(10)) + 1}", todo))
+        for what, todo, at in sql_faults(sql, sound)
+    ]
     if not name.startswith("seg_"):
         faults.append(str(InputError("a segment is named seg_<name>", path, f"name the file seg_{name}.sql")))
-    meta, place = _meta_of(name, path.parent)
-    faults += [str(fault) for fault in meta_faults(name, meta, purposes, place)]
+    faults += of_meta
     return Draft(path, sql, meta if isinstance(meta, dict) else {}, tuple(faults))
 
 

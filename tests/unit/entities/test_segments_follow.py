@@ -36,7 +36,7 @@ class Story:
 
     rng: random.Random
     lake: Lake = field(default_factory=Lake)
-    clock: datetime = at(FIRST)
+    clock: datetime = field(default_factory=lambda: at(FIRST))
 
     def __post_init__(self) -> None:
         self.coming = [event for name in range(WORLDS) for event in world(self.rng, name)]

@@ -14,7 +14,7 @@ from segment_meta import META
 from zantara_pipeline import cli
 from zantara_pipeline.errors import InputErrors
 from zantara_pipeline.orchestration import preflight
-from zantara_pipeline.segments.contract import check_segments, sql_faults
+from zantara_pipeline.segments.contract import SegmentMeta, check_segments, sql_faults
 
 PROJECT = Path(__file__).resolve().parents[3] / "dbt_project"
 PURPOSES = ("analytics", "personalization")
@@ -142,3 +142,38 @@ def test_the_projects_yaml_without_one_key_is_refused(tmp_path: Path) -> None:
     path.write_text(text[:at] + text[at + len("        ttl_days: 30\n") :], encoding="utf-8")
     (line,) = faults(copy)
     assert "meta key 'ttl_days': missing" in line
+
+
+TOUCHES = "select user_id as entity_id, min(occurred_at) as entered_at from {{ allowed_activity() }} group by user_id"
+CLAIMS = {
+    # what is wrong -> (entity, SELECT)
+    "'ntile' compares": ("user", f"with a as ({TOUCHES}) select *, ntile(5) over (partition by user_id) from a"),
+    "'limit' compares": ("user", f"{TOUCHES} limit 100"),
+    "'using sample' compares": ("user", f"{TOUCHES} using sample 5"),
+    "'date_diff' changes with time": ("user", f"{TOUCHES} having date_diff('day', max(occurred_at), {{{{ as_of() }}}}) > 9"),
+    "'date_trunc' changes with time": ("user", f"{TOUCHES} having max(occurred_at) > date_trunc('month', {{{{ as_of() }}}})"),
+    "a window is not over single members": (
+        "user", f"with a as ({TOUCHES}) select *, row_number() over (order by entered_at) from a"),
+    "a window is not over single members (partition by device_id)": (
+        "device", "select device_id, sum(1) over (partition by user_id) from {{ allowed_device_activity() }}"),
+    "does not keep members apart by user_id": (
+        "user", f"with m as (select avg(price) as mean from {{{{ allowed_events(['purchase']) }}}}) {TOUCHES}"),
+    "does not keep members apart by organisation_id": ("organisation", TOUCHES),
+    "sessions are cut anew": ("session", "select session_id from {{ allowed_sessions(7) }}"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("said", CLAIMS)
+def test_a_claim_to_follow_that_the_select_belies_is_refused(said: str) -> None:
+    entity, sql = CLAIMS[said]
+    meta = SegmentMeta.model_validate(META | {"entity": entity, "incremental": True})
+    assert any(said in what for what, _, _ in sql_faults(sql, meta)), list(sql_faults(sql, meta))
+    whole = SegmentMeta.model_validate(META | {"entity": entity})
+    assert not any("incremental" in what for what, _, _ in sql_faults(sql, whole))
+
+
+def test_a_claim_is_one_of_two_words(project: Path) -> None:
+    for value in ("yes", 1, None):
+        declare(project, META | {"incremental": value})
+        (line,) = faults(project)
+        assert "meta key 'incremental'" in line and line.endswith("say true or false, or leave it out (false)")
