@@ -15,7 +15,8 @@ from itertools import groupby, islice
 
 import duckdb
 
-from zantara_pipeline.tracking.adapters.csv_rows import NEEDED, split
+from zantara_pipeline.storage.text_rows import split
+from zantara_pipeline.tracking.adapters.csv_rows import NEEDED
 from zantara_pipeline.tracking.adapters.detect import MARKS, other_tool
 from zantara_pipeline.tracking.adapters.snowplow import COLUMNS
 from zantara_pipeline.tracking.verdict import TEXTS
