@@ -19,8 +19,8 @@
     {{ return({'device': 'device_id', 'organisation': 'organisation_id'}.get(segment_meta().get('entity'), 'user_id')) }}
 {%- endmacro %}
 
-{# Its condition asks no other macro: with a return in it sqlfluff reads {}. Only events of the scope, as a comment that the materialization opens where it follows: what is compiled, and kept for
-   `zantara segments why`, is the whole SELECT. #}
+{# Only events of the scope, as a comment that the materialization opens where it follows: what is compiled, and kept for
+   `zantara segments why`, is the whole SELECT. Its condition asks no macro that returns: sqlfluff would read {} for all of it. #}
 {% macro only_in_scope(alias) -%}
     {% if ((model.config.meta if model is defined else none) or {}).get('incremental') -%}
     /* where it follows: and {{ alias }}.{{ entity_column() }} in (select scope.entity_id from state.segment_scope as scope) */
