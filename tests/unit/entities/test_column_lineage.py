@@ -34,7 +34,8 @@ def lineage(recorded: Recorded, tmp_path_factory: pytest.TempPathFactory) -> Lin
 def _nodes(recorded: Recorded) -> Any:
     from sqlglot import exp, parse_one
 
-    for _, statement in [*recorded.anew, *recorded.segments]:
+    segments = [statement for segment in recorded.segments.values() for statement in segment.whole]
+    for _, statement in [*recorded.anew, *segments]:
         if not statement.lstrip().lower().startswith(("create", "/*")) or " as" not in statement:
             continue
         made = parse_one(statement, dialect="duckdb")

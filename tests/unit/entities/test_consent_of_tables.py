@@ -366,6 +366,7 @@ def test_an_id_that_is_sql_is_a_person_like_any_other(recorded: Recorded) -> Non
         assert without_consent(shop.con, held) == 0
         shop.con.execute("INSERT INTO segments.seg_recent_buyers (entity_id) VALUES (?)", [denies])
         assert without_consent(shop.con, held) == 1
+        shop.con.execute("DELETE FROM segments.seg_recent_buyers WHERE entity_id = ?", [denies])
     lake.consent.append((allows, "personalization", "ledger", at(2).isoformat(), "denied"))
     shop.build(lake, as_of=at(3), since=None)
     assert (
