@@ -81,7 +81,9 @@
         with activities as (
             select distinct sessions.stream, sessions.active_from, sessions.active_to
             from {{ ref('sessions') }} as sessions
-            where sessions.active_to > {{ as_of() }} - interval {{ days }} day and sessions.active_from <= {{ as_of() }}
+            where
+                sessions.active_to > {{ as_of() }} - interval {{ days }} day and sessions.active_from <= {{ as_of() }}
+                {{ only_in_scope('sessions') }}
         ),
 
         events as (

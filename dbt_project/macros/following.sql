@@ -14,9 +14,12 @@
     {{ return((model.config.meta if model is defined else none) or {}) }}
 {%- endmacro %}
 
-{# The column of an event that names the entity of this segment. #}
+{# The column of an event that names the entity of this segment. A session is followed by its stream: all sessions of a
+   stream are cut again where one of its events changed. #}
 {% macro entity_column() -%}
-    {{ return({'device': 'device_id', 'organisation': 'organisation_id'}.get(segment_meta().get('entity'), 'user_id')) }}
+    {{ return(
+        {'device': 'device_id', 'organisation': 'organisation_id', 'session': 'stream'}.get(segment_meta().get('entity'), 'user_id')
+    ) }}
 {%- endmacro %}
 
 {# Only events of the scope, as a comment that the materialization opens where it follows: what is compiled, and kept for
@@ -111,7 +114,7 @@
     ),
 
     entities as (
-        select notes.entity_id from notes where notes.entity = '{{ segment_meta()["entity"] }}'
+        select notes.entity_id from notes where notes.entity = '{{ "stream" if column == "stream" else segment_meta()["entity"] }}'
         union all
         select events.{{ column }}
         from {{ all_events() }} as events
@@ -132,6 +135,14 @@
             events.occurred_at > (select seen.as_of - interval {{ edge }} second from seen)
             and events.occurred_at <= {{ as_of() }} - interval {{ edge }} second
         {% endfor %}
+        {% if column == 'stream' %}
+        {# sessions of core are cut from all that is known: where that is more than was known at the clock, nobody can tell
+           by them which members are of a stream that stays #}
+        {% for known_at in ['occurred_at', 'received_at'] %}
+        union all
+        select events.stream from {{ all_events() }} as events where events.{{ known_at }} > {{ as_of() }}
+        {% endfor %}
+        {% endif %}
         {% if column != 'user_id' %}
         union all
         select events.{{ column }}
@@ -141,6 +152,25 @@
     )
 
     select distinct entities.entity_id from entities where entities.entity_id is not null
+{%- endmacro %}
+
+{# Members that may not be members any more. A session of the scope may have another id now: what stays is a session of core
+   whose stream is not in the scope. #}
+{% macro leave_scope(relation) -%}
+    delete from {{ relation }}
+    where
+        expires_at <= {{ as_of() }}
+        {% if entity_column() == 'stream' %}
+        or entity_id not in (
+            select sessions.session_id
+            from {{ graph.nodes['model.' ~ project_name ~ '.sessions'].relation_name }} as sessions
+            where
+                sessions.session_id in (select members.entity_id from {{ relation }} as members)
+                and sessions.stream not in (select scope.entity_id from state.segment_scope as scope)
+        )
+        {% else %}
+        or entity_id in (select scope.entity_id from state.segment_scope as scope)
+        {% endif %}
 {%- endmacro %}
 
 {# In the transaction that changes the members. A segment that is made whole each time takes no notes, and none wait for it. #}

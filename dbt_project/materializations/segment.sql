@@ -13,8 +13,7 @@
             {{ find_scope() }}
         {%- endcall %}
         {% call statement('leave') -%}
-            delete from {{ relation }}
-            where entity_id in (select scope.entity_id from state.segment_scope as scope) or expires_at <= {{ as_of() }}
+            {{ leave_scope(relation) }}
         {%- endcall %}
         {% call statement('main') -%}
             insert into {{ relation }} by name {{ members_of(select_of_scope(sql), config.get('meta')) }}

@@ -12,8 +12,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-COLUMNS = {"user": "user_id", "device": "device_id", "organisation": "organisation_id"}
-"""Kind of entity -> the column of an event that names it; sessions are cut anew from all that is known, and have none."""
+COLUMNS = {"user": "user_id", "device": "device_id", "organisation": "organisation_id", "session": "session_id"}
+"""Kind of entity -> the column of what may be read that names it."""
 _TODO = "take incremental away: the segment is made whole then, every time"
 _COMPARES = re.compile(r"\b(ntile|percent_rank|cume_dist)\s*\(|\b(limit)\s+\d|\b(using\s+sample)\b", re.IGNORECASE)
 _CALENDAR = re.compile(
@@ -21,6 +21,7 @@ _CALENDAR = re.compile(
     re.IGNORECASE,
 )
 _WINDOW = re.compile(r"\bover\s*\(\s*(?:partition\s+by\s+(?:\w+\.)?(?P<column>\w+))?", re.IGNORECASE)
+_ALLOWED = re.compile(r"\ballowed_\w+")
 _READS = re.compile(
     r"\bselect\b(?P<columns>(?:(?!\bselect\b).)*?)\bfrom\s*\{\{-?\s*allowed_\w+", re.IGNORECASE | re.DOTALL
 )
@@ -28,10 +29,11 @@ _READS = re.compile(
 
 def claim_faults(code: str, entity: str) -> Iterator[tuple[str, str, int]]:
     """(what is wrong, what to do, position) of a SELECT without comments whose meta says `incremental: true`."""
-    column = COLUMNS.get(entity)
-    if column is None or "allowed_sessions" in code:
-        yield "incremental: sessions are cut anew from all that is known", _TODO, 0
-        return
+    column = COLUMNS[entity]
+    for found in _ALLOWED.finditer(code):
+        # a session is followed by its stream, and no other event says which of our sessions it belongs to
+        if (found[0] == "allowed_sessions") != (entity == "session"):
+            yield f"incremental: '{found[0]}' does not read by {entity}", _TODO, found.start()
     for found in _COMPARES.finditer(code):
         word = next(filter(None, found.groups()))
         yield f"incremental: '{word}' compares members with each other", _TODO, found.start()

@@ -13,6 +13,8 @@ import pytest
 from core_shop import CoreShop, Lake, Recorded, Row, at, row
 from test_segment_models import LAST, world
 
+from zantara_pipeline.tracking.sources import BEGINNING
+
 WORLDS, REGULARS, BUILDS = 20, 5, 14
 FIRST = LAST - 45  # days, of the first clock: what is older lies at the edges of the long windows
 
@@ -148,3 +150,21 @@ def _together(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     since = [told["since"] for told in (before, now) if told["since"]]
     more = {key: set(before.get(key, ())) | set(now.get(key, ())) for key in ("removed", "restaged")}
     return now | {"since": min(since, default=None)} | more
+
+
+def test_a_session_stays_as_it_was_known_while_core_knows_more(recorded: Recorded) -> None:
+    """Its first event was landed with the others, and received two days later than they: core has another session by then."""
+    seen = row("e1", at(0, minutes=50), at(3), user_id="u", device_id="d")
+    cart = row("e2", at(0, minutes=60), event="add_to_cart", user_id="u", device_id="d", product_id="p1", quantity=1)
+    said = ("u", "personalization", "ledger", at(-1).isoformat(), "granted")
+    lake, shop = Lake([seen, cart], [said], latest_clock=at(9)), CoreShop(recorded)
+    entered = {}
+    for day in (1, 2, 4, 5):
+        shop.build(lake, as_of=at(day), since=None if day > 1 else BEGINNING)
+        members = shop.build_segments()["seg_cart_sessions"]
+        assert ("seg_cart_sessions" in shop.followed) == (day > 1)
+        anew = CoreShop(recorded)
+        anew.build(lake, as_of=at(day))
+        assert members == anew.build_segments()["seg_cart_sessions"]
+        entered[day] = [member[1] for member in members]
+    assert entered == {1: [cart["occurred_at"]], 2: [cart["occurred_at"]], 4: [seen["occurred_at"]], 5: [seen["occurred_at"]]}

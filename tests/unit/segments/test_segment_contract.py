@@ -159,7 +159,9 @@ CLAIMS = {
     "does not keep members apart by user_id": (
         "user", f"with m as (select avg(price) as mean from {{{{ allowed_events(['purchase']) }}}}) {TOUCHES}"),
     "does not keep members apart by organisation_id": ("organisation", TOUCHES),
-    "sessions are cut anew": ("session", "select session_id from {{ allowed_sessions(7) }}"),
+    "'allowed_sessions' does not read by device": ("device", "select min(device_id) from {{ allowed_sessions(7) }}"),
+    "'allowed_activity' does not read by session": ("session", "select session_id from {{ allowed_activity() }}"),
+    "does not keep members apart by session_id": ("session", "select max(carts) from {{ allowed_sessions(7) }}"),
 }  # fmt: skip
 
 
