@@ -38,6 +38,37 @@
     {{ return(modules.re.sub('/\\* where it follows: (.*?) \\*/', '\\1', sql)) }}
 {%- endmacro %}
 
+{# The same, from the extract of the events of the scope. #}
+{% macro select_of_extract(sql) -%}
+    {{ return(select_of_scope(sql) | replace(all_events(), 'temp.scope_events')) }}
+{%- endmacro %}
+
+{# Does the SELECT read events of all names? Then those of the scope are found once: to find them among all events costs
+   most of what such a segment costs, whose conditions would be asked of every event besides. Not those of sessions: they
+   read a week of few streams, and the extract would have all of these streams. #}
+{% macro reads_all_events(sql) -%}
+    {{ return(entity_column() != 'stream' and all_events() in sql) }}
+{%- endmacro %}
+
+{# The columns of events that a SELECT names; all of them where it hands on what it does not name. #}
+{% macro columns_read(sql) -%}
+    {% set unnamed = '*' in (select_of_all(sql) | replace('events.*', '') | replace('count(*)', '')) %}
+    {% set found = [] %}
+    {% for column in adapter.get_columns_in_relation(load_cached_relation(api.Relation.create(
+        database=model.database, schema='staging', identifier='stg_lake__events'))) %}
+        {% if unnamed or modules.re.search('\\b' ~ column.name ~ '\\b', sql) %}{% do found.append(column.name) %}{% endif %}
+    {% endfor %}
+    {{ return(found) }}
+{%- endmacro %}
+
+{# Temporary: it holds what people did, and nothing may be left of that after the run. #}
+{% macro extract_scope(sql) -%}
+    create or replace temporary table scope_events as
+    select {{ columns_read(sql) | join(', ') }}
+    from {{ all_events() }} as events
+    where events.{{ entity_column() }} in (select scope.entity_id from state.segment_scope as scope)
+{%- endmacro %}
+
 {# By its name and not by ref: what a model reads has to be known when dbt parses, and no SELECT of a segment says this. Its
    index is made before, because all that a segment can read is made of it. #}
 {% macro all_events() -%}

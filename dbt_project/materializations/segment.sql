@@ -12,12 +12,23 @@
         {% call statement('scope') -%}
             {{ find_scope() }}
         {%- endcall %}
+        {% if reads_all_events(sql) %}
+            {% call statement('extract') -%}
+                {{ extract_scope(model.compiled_code) }}
+            {%- endcall %}
+        {% endif %}
         {% call statement('leave') -%}
             {{ leave_scope(relation) }}
         {%- endcall %}
         {% call statement('main') -%}
-            insert into {{ relation }} by name {{ members_of(select_of_scope(sql), config.get('meta')) }}
+            {% set of_scope = select_of_extract(sql) if reads_all_events(sql) else select_of_scope(sql) %}
+            insert into {{ relation }} by name {{ members_of(of_scope, config.get('meta')) }}
         {%- endcall %}
+        {% if reads_all_events(sql) %}
+            {% call statement('forget') -%}
+                drop table temp.scope_events
+            {%- endcall %}
+        {% endif %}
     {% else %}
         {% call statement('main') -%}
             create or replace table {{ relation }} as {{ members }}

@@ -30,10 +30,14 @@ ids as (
 
 -- where two people logged in at one instant, the later in order holds
 logins as (
-    select *
+    select
+        id_type,
+        id,
+        occurred_at,
+        arg_max(user_id, event_id) as user_id
     from sightings
     where user_id is not null
-    qualify row_number() over (partition by id_type, id, occurred_at order by event_id desc) = 1
+    group by id_type, id, occurred_at
 ),
 
 holders as (
