@@ -112,7 +112,7 @@
             count(*) filter (where event = 'add_to_cart') as carts,
             count(*) filter (where event = 'purchase') as purchases
         from pieces
-        group by stream, active_from, active_to, piece
+        group by stream, active_from, piece
         having
             max(occurred_at) > {{ as_of() }} - interval {{ days }} day
             and count(user_id) > 0

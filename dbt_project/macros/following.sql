@@ -52,7 +52,8 @@
 
 {# The columns of events that a SELECT names; all of them where it hands on what it does not name. #}
 {% macro columns_read(sql) -%}
-    {% set unnamed = '*' in (select_of_all(sql) | replace('events.*', '') | replace('count(*)', '')) %}
+    {% set of_macros = 'select events\\.\\*\\s+from ' ~ modules.re.escape(all_events()) %}
+    {% set unnamed = '*' in (modules.re.sub(of_macros, '', select_of_all(sql)) | replace('count(*)', '')) %}
     {% set found = [] %}
     {% for column in adapter.get_columns_in_relation(load_cached_relation(api.Relation.create(
         database=model.database, schema='staging', identifier='stg_lake__events'))) %}

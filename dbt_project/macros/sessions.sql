@@ -2,8 +2,9 @@
     How events are cut into sessions, once for core.sessions (all that is known) and for segments (what was known then).
 #}
 
-{# CTEs from `events` (stream, event_id, occurred_at, ...) to `pieces`: the activity without a pause that an event belongs
-   to, and its number in that activity, which is cut every session_max_hours from its start. #}
+{# CTEs from `events` (stream, event_id, occurred_at, ...) to `pieces`: when the activity without a pause began that an event
+   belongs to, and its number in that activity, which is cut every session_max_hours from its start. No two activities of a
+   stream begin at one time. #}
 {% macro pieces_of_sessions() -%}
 pauses as (
     select
@@ -15,21 +16,13 @@ pauses as (
     from events
 ),
 
-numbered as (
-    select
-        *,
-        count(*) filter (where begins) over (
-            partition by stream order by occurred_at, event_id rows between unbounded preceding and current row
-        ) as activity
-    from pauses
-),
-
 active as (
     select
         *,
-        min(occurred_at) over (partition by stream, activity) as active_from,
-        max(occurred_at) over (partition by stream, activity) as active_to
-    from numbered
+        max(occurred_at) filter (where begins) over (
+            partition by stream order by occurred_at, event_id rows between unbounded preceding and current row
+        ) as active_from
+    from pauses
 ),
 
 pieces as (

@@ -45,6 +45,6 @@ select
     count(*) filter (where user_id is null) as anonymous_events,
     count(distinct collector_session_id) as collector_sessions,
     active_from,
-    active_to
+    max(max(occurred_at)) over (partition by stream, active_from) as active_to
 from pieces
-group by stream, active_from, active_to, piece
+group by stream, active_from, piece

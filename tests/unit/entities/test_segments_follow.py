@@ -167,4 +167,22 @@ def test_a_session_stays_as_it_was_known_while_core_knows_more(recorded: Recorde
         anew.build(lake, as_of=at(day))
         assert members == anew.build_segments()["seg_cart_sessions"]
         entered[day] = [member[1] for member in members]
-    assert entered == {1: [cart["occurred_at"]], 2: [cart["occurred_at"]], 4: [seen["occurred_at"]], 5: [seen["occurred_at"]]}
+    assert entered == {
+        1: [cart["occurred_at"]],
+        2: [cart["occurred_at"]],
+        4: [seen["occurred_at"]],
+        5: [seen["occurred_at"]],
+    }
+
+
+def test_the_extract_of_a_scope_has_the_columns_that_the_select_names(recorded: Recorded) -> None:
+    extracts = {
+        name: " ".join(sql.split("from")[0].split())
+        for name, segment in recorded.segments.items()
+        for _, sql in segment.follow
+        if "temporary table scope_events" in sql
+    }
+    assert {"seg_multi_device_users", "seg_shared_devices"} <= set(extracts) and "seg_cart_sessions" not in extracts
+    assert extracts["seg_multi_device_users"].endswith(
+        "select occurred_at, received_at, user_id, device_id, consent_personalization"
+    )
