@@ -147,17 +147,31 @@ def validate_contract(model: type[Model], data: Any, path: Path, line_of: LineOf
 def _keys_of(problem: Any, data: Any) -> tuple[Any, ...]:
     """The path of keys in the file; pydantic's goes on with the kinds that it tried. A missing key is its last."""
     keys: list[Any] = []
-    for key in problem["loc"]:
+    for number, key in enumerate(problem["loc"], 1):
         inside = key in data if isinstance(data, dict) else isinstance(key, int) and isinstance(data, list)
-        if inside or problem["type"] == "missing":
+        if inside or (problem["type"] == "missing" and number == len(problem["loc"])):
             keys.append(key)
             data = data[key] if inside else None
+    if problem["type"] in _OF_KIND:
+        keys.append(_kind_key(problem))
     return tuple(keys)
+
+
+_OF_KIND = ("union_tag_invalid", "union_tag_not_found")
+"""A mapping whose keys depend on one of them, `kind` of a sink: that one is wrong, or is not there."""
+
+
+def _kind_key(problem: Any) -> str:
+    return str(problem["ctx"]["discriminator"]).strip("'")
 
 
 def _explain(problem: Any, model: type[BaseModel]) -> str:
     if problem["type"] == "extra_forbidden":
         return "unknown key"
+    if problem["type"] == "union_tag_not_found":
+        return "Field required"
+    if problem["type"] == "union_tag_invalid":
+        return f"'{problem['ctx']['tag']}' is none of {problem['ctx']['expected_tags']}"
     if problem["loc"] and problem["loc"][-1] == "[key]" and problem["type"] == "string_type":
         return "a name is text, and this is none"
     said = str(problem["msg"]).removeprefix("Value error, ")
@@ -167,12 +181,13 @@ def _explain(problem: Any, model: type[BaseModel]) -> str:
 # What to do, where pydantic's words alone leave a person who writes YAML guessing.
 _TODO = {
     "string_type": "put it in quotes", "tuple_type": "write it as [a, b]", "missing": "add it",
-    "model_type": "write its keys and values, or leave it out", "dict_type": "write its keys and values, or leave it out",
+    "union_tag_not_found": "add it", "model_type": "write its keys and values, or leave it out", "dict_type": "write its keys and values, or leave it out",
 }  # fmt: skip
 _LIKE = {
     r"^\d+-\d+-\d+$": "write it like 1-0-0",
     r"^[^@\s]+@[^@\s]+$": "give an e-mail address",
     r"^[a-z][a-z0-9_]{0,39}$": "write small letters, digits and underscores, a letter first, 40 characters at most",
+    r"^[A-Z_][A-Z0-9_]*$": "name the environment variable that holds it, like 'SLACK_URL'; secrets stand in no contract",
     "^[A-Z]{2}$": "write the two capital letters of ISO 3166",
 }
 """What to write instead of what does not match a pattern of the contracts."""
@@ -184,6 +199,11 @@ def _advice(problem: Any, model: type[BaseModel]) -> str | None:
         return "give a text"
     if problem["type"] == "string_pattern_mismatch":
         return _LIKE.get(problem["ctx"]["pattern"])
+    if problem["type"] == "union_tag_invalid":
+        near = difflib.get_close_matches(
+            problem["ctx"]["tag"], re.findall(r"'(\w+)'", problem["ctx"]["expected_tags"]), n=1
+        )
+        return f"did you mean '{near[0]}'?" if near else None
     if problem["type"] != "extra_forbidden":
         return _TODO.get(problem["type"])
     known = sorted(_field_names(model, set()))

@@ -7,7 +7,8 @@ The promise. A delivery is claimed in a transaction (unique key alert, sink), th
 deliver at the same time never send the same one. A process killed between send and mark leaves a stale claim, which
 is retried after `retry_claim_after_minutes`: at least once, because an alert sent twice does less harm than one that
 is lost. The file sink looks for the alert_id before it appends, so there it is exactly once; the log sink may then
-repeat its line.
+repeat its line, and a webhook, Slack or a mailbox get it twice: the webhook's Idempotency-Key and the Message-ID of the
+mail are the alert_id, by which a receiver can tell.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from zantara_pipeline.alerts.config import AlertsConfig, SinkConfig
+from zantara_pipeline.alerts.config import AlertsConfig, EmailConfig, FileConfig, LogConfig, SinkConfig, SlackConfig
 from zantara_pipeline.alerts.ledger import Alert, AlertLedger
-from zantara_pipeline.alerts.sinks import Sink, SinkError, make_sink
+from zantara_pipeline.alerts.sinks import OUTBOX, FileSink, LogSink, Sink, SinkError
 
 
 @dataclass
@@ -29,7 +30,7 @@ class DeliveryResult:
 
     delivered : number of alerts this call sent and marked.
     held : number of alerts that another process has just claimed, or died while sending (retried when stale).
-    failed : why a sink refused; its remaining alerts wait for the next call.
+    failed : why a sink refused; its remaining alerts wait for the next call, unless it refused one alert only.
     """
 
     delivered: dict[str, int] = field(default_factory=dict)
@@ -68,6 +69,27 @@ def deliver(
     return result
 
 
+def make_sink(config: SinkConfig, home: Path) -> Sink:
+    """The sink that a configuration names. A new kind is a class of it (config.py), of the sink, and a line here."""
+    if isinstance(config, LogConfig):
+        return LogSink()
+    if isinstance(config, FileConfig):
+        return FileSink(home / OUTBOX)
+    from zantara_pipeline.alerts.remote import (
+        EmailSink,
+        SlackSink,
+        WebhookSink,
+    )  # an HTTP client: 0.1 s of every command
+
+    match config:
+        case SlackConfig():
+            return SlackSink(config)
+        case EmailConfig():
+            return EmailSink(config)
+        case _:
+            return WebhookSink(config)
+
+
 def _deliver_to(
     name: str,
     sink: Sink,
@@ -92,6 +114,8 @@ def _deliver_to(
         except SinkError as error:
             ledger.release(alert.alert_id, name, token, str(error))
             result.failed[name] = str(error)
+            if error.of_alert:  # it stays due, and does not stand in the way of those behind it
+                continue
             return
         if ledger.mark_delivered(alert.alert_id, name, token, clock()):
             result.delivered[name] += 1

@@ -1,8 +1,8 @@
 """Sinks: where an alert is sent.
 
-Belongs here: one small class per kind of sink, each with `send(alert)`. Does not belong here: which alert goes where
-and once-only bookkeeping (delivery.py). A new kind is a class here, its name in `config.SinkConfig.kind` and a line
-in `make_sink`.
+Belongs here: what a sink is, and the two that stay on this machine. Does not belong here: sinks that reach another one
+(remote.py), which kind a configuration names (delivery.py), which alert goes where and once-only bookkeeping
+(delivery.py).
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import os
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from zantara_pipeline.alerts.config import SinkConfig
 from zantara_pipeline.alerts.ledger import Alert
 
 OUTBOX = Path("data/alerts/outbox.jsonl")
@@ -24,7 +23,16 @@ _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "critical": logging
 
 
 class SinkError(Exception):
-    """A send that failed; the delivery is retried later."""
+    """A send that failed; the delivery is retried later.
+
+    Parameters
+    ----------
+    of_alert : the sink took offence at this alert alone; others may pass.
+    """
+
+    def __init__(self, message: str, *, of_alert: bool = False) -> None:
+        super().__init__(message)
+        self.of_alert = of_alert
 
 
 class Sink(Protocol):
@@ -94,8 +102,3 @@ def as_json(alert: Alert) -> dict[str, object]:
         "details": json.loads(alert.details),
         "resolved_at": resolved,
     }
-
-
-def make_sink(config: SinkConfig, home: Path) -> Sink:
-    """The sink that a configuration names."""
-    return LogSink() if config.kind == "log" else FileSink(home / OUTBOX)

@@ -24,7 +24,16 @@ GOOD = (PACKAGED / "alerts.yaml").read_text()
 @pytest.mark.parametrize(
     ("old", "new", "line_with", "said"),
     [
-        ("    kind: file", "    kind: webhook", "kind: webhook", "sinks.outbox.kind"),
+        (
+            "    kind: file",
+            "    kind: webhok",
+            "kind: webhok",
+            "key 'sinks.outbox.kind': 'webhok' is none of 'log', 'file',",
+        ),
+        ("    kind: file", "    kind: webhok", "kind: webhok", "did you mean 'webhook'?"),
+        ("    kind: file\n", "", "outbox:", "key 'sinks.outbox.kind': Field required; add it"),
+        ("    kind: file", "    kind: webhook", "outbox:", "key 'sinks.outbox.url_from': Field required; add it"),
+        ("    kind: file", "    kind: slack\n    url_from: https://x", "url_from", "'SLACK_URL'"),
         ("    kind: file", "    kind: file\n    min_severty: info", "min_severty", "did you mean 'min_severity'"),
         ("retry_claim_after_minutes: 10", "retry_claim_after_minutes: 0", "minutes: 0", "greater than 0"),
         ("kinds: {}", "kinds: {smr: info}", "kinds: {smr", "unknown alert kind 'smr'"),
