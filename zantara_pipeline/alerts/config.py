@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from zantara_pipeline.alerts.finding import KINDS, SEVERITIES, Severity
 from zantara_pipeline.contracts_io import PACKAGED, parse_contract
 
-
 EnvironmentName = Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$")]
 """Name of an environment variable: addresses and passwords that are secrets never stand in a contract."""
 Timeout = Annotated[float, Field(gt=0, le=60)]
