@@ -108,7 +108,7 @@ def test_a_replay_names_the_days_that_it_changed(
     # the views of 9 on three days, and the copy of the first on a fourth
     assert materialized(done, ACCEPTED) == [*DAYS, "2026-03-06"] == materialized(done, QUARANTINE)
     found = told(done)
-    assert (found["judged"], found["accepted"], found["failed_again"]) == (10, 4, 6)
+    assert (found["judged"], found["accepted"], found["failed_again"], found["hashed"]) == (10, 4, 6, 0)
     assert (found["touched_dates"], found["duplicate_dates"]) == ([*DAYS, "2026-03-06"], [])
     assert lines_in_quarantine(home) == 6
     again = run(home, "replay", instance)

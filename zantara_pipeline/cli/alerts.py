@@ -6,10 +6,9 @@ import json
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from zantara_pipeline.alerts import SEVERITIES, AlertLedger, deliver, load_alerts_config
+from zantara_pipeline.cli.table import print_table
 from zantara_pipeline.contracts_io import overlay_files
 from zantara_pipeline.settings import load_settings
 from zantara_pipeline.storage.home import Home
@@ -31,17 +30,21 @@ def list_alerts(
 
     Example: zantara alerts list --all
     """
-    found = AlertLedger(Home(load_settings().home).create().state / "alerts.db").alerts(open_only=not everything)
+    found = AlertLedger(Home(load_settings().home).existing().create().state / "alerts.db").alerts(
+        open_only=not everything
+    )
     found.sort(key=lambda alert: (-SEVERITIES.index(alert.severity), alert.raised_at, alert.kind, alert.subject))
     if as_json:
         print(json.dumps([vars(alert) for alert in found], default=str, indent=2))
         return
-    table = Table("raised", "severity", "kind", "subject", "message", "resolved", box=None)
-    for a in found:
-        table.add_row(
-            f"{a.raised_at:%Y-%m-%d %H:%M}", a.severity, a.kind, a.subject, a.message, str(a.resolved_at or "")
-        )
-    Console().print(table if found else "no alerts")
+    if not found:
+        print("no alerts")
+        return
+    print_table(
+        ("raised", "severity", "kind", "subject", "message", "resolved"),
+        ((f"{a.raised_at:%Y-%m-%d %H:%M}", a.severity, a.kind, a.subject, a.message, str(a.resolved_at or ""))
+         for a in found),
+    )  # fmt: skip
 
 
 @app.command("deliver")
@@ -52,7 +55,7 @@ def deliver_alerts(as_json: Annotated[bool, typer.Option("--json", help="Print a
     """
     settings = load_settings()
     config = load_alerts_config(overlay_files(settings.contract_dirs, "alerts.yaml")["alerts.yaml"])
-    home = Home(settings.home).create()
+    home = Home(settings.home).existing().create()
     result = deliver(AlertLedger(home.state / "alerts.db", severities=config.kinds), config, home.root)
     if as_json:
         print(json.dumps(vars(result), indent=2))

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from zantara_pipeline.cli.table import print_table
 from zantara_pipeline.contracts_io import parse_contract
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.settings import load_settings
@@ -113,16 +112,14 @@ def analyze(
         print("clusters   " + ", ".join(f"{name} {count:,}" for name, count in found.clusters.items()))
     srm = "too few units to say" if found.srm_p_value is None else f"p = {found.srm_p_value:.2g}"
     print(f"split      {'BROKEN' if found.srm else 'as declared'} ({srm})")
-    table = Table(box=None)
-    for column in ("metric", "variant", "verdict", "difference", "95 % interval", "lift", "p", "adjusted p"):
-        table.add_column(column)
-    for row in found.metrics:
-        table.add_row(
-            row.metric, row.variant, row.verdict, _number(row.difference),
-            "-" if row.difference is None else f"{_number(row.difference_low)} .. {_number(row.difference_high)}",
-            "-" if row.lift is None else f"{row.lift:+.1%}", _p(row.log_p), "-" if row.adjusted_p is None else f"{row.adjusted_p:.2g}",
-        )  # fmt: skip
-    Console().print(table)
+    print_table(
+        ("metric", "variant", "verdict", "difference", "95 % interval", "lift", "p", "adjusted p"),
+        ((row.metric, row.variant, row.verdict, _number(row.difference),
+          "-" if row.difference is None else f"{_number(row.difference_low)} .. {_number(row.difference_high)}",
+          "-" if row.lift is None else f"{row.lift:+.1%}", _p(row.log_p),
+          "-" if row.adjusted_p is None else f"{row.adjusted_p:.2g}")
+         for row in found.metrics),
+    )  # fmt: skip
     for row in found.metrics:
         reduction = row.cuped_variance_reduction
         print(f"{row.metric}: {row.method}" + ("" if reduction is None else f"; variance reduced by {reduction:.0%}"))
@@ -147,14 +144,14 @@ def list_experiments(as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps(told))
         return
-    table = Table(box=None)
-    for column in ("experiment", "start", "end", "decision", "stopped", "token"):
-        table.add_column(column, no_wrap=True)
-    for one in told:
-        stop = one["stop"]
-        cells = (stop["cause"], stop["token"]) if stop else ("no", "")
-        table.add_row(one["experiment"], one["start"], one["end"], one["decision"] or "-", *cells)
-    Console().print(table)
+    columns = ("experiment", "start", "end", "decision", "stopped", "token")
+    print_table(columns, (_row(one) for one in told), whole=columns)
+
+
+def _row(told: dict[str, Any]) -> tuple[str, ...]:
+    stop = told["stop"]
+    cells = (stop["cause"], stop["token"]) if stop else ("no", "")
+    return (told["experiment"], told["start"], told["end"], told["decision"] or "-", *cells)
 
 
 @app.command("show")
@@ -263,7 +260,7 @@ def _experiment(name: str) -> Any:
 
 
 def _ledger() -> Ledger:
-    return Ledger(Home(load_settings().home).create().state / "ledger.db")
+    return Ledger(Home(load_settings().home).existing().create().state / "ledger.db")
 
 
 def _clock(ledger: Ledger) -> datetime:

@@ -186,7 +186,7 @@ def health(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON."
     from zantara_pipeline.tracking.plan import load_plan
 
     settings = load_settings()
-    home, plan = Home(settings.home).create(), load_plan(settings.contract_dirs)
+    home, plan = Home(settings.home).existing().create(), load_plan(settings.contract_dirs)
     ledger = Ledger(home.state / "ledger.db")
     as_of = settings.as_of or latest_received_at(ledger)
     moment = moment_of(home, ledger, as_of) if as_of else None
@@ -244,7 +244,7 @@ def retention(as_json: Annotated[bool, typer.Option("--json", help="Print as JSO
     from zantara_pipeline.tracking.retention import overdue
 
     settings = load_settings()
-    home, plan = Home(settings.home).create(), load_plan(settings.contract_dirs)
+    home, plan = Home(settings.home).existing().create(), load_plan(settings.contract_dirs)
     ledger = Ledger(home.state / "ledger.db")
     as_of = settings.as_of or latest_received_at(ledger)
     found = [] if as_of is None else overdue(home, ledger, plan, as_of, settings.landing or home.landing / "events")

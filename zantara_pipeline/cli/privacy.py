@@ -58,7 +58,7 @@ def rotate(
     if keyring is None:
         raise InputError("no key is set", "setting ZANTARA_PII_KEYS_FILE", "name the file of the keys")
     plan = load_plan(settings.contract_dirs)
-    home = Home(settings.home).create()
+    home = Home(settings.home).existing().create()
     with home_lock(home, "zantara privacy"):
         refuse_unread_types(home, plan, settings.contract_dirs)
         done = rotate_keys(home, Ledger(home.state / "ledger.db"), plan, keyring, dry_run=dry_run)

@@ -43,7 +43,7 @@ def list_kinds(as_json: AsJson = False) -> None:
     from zantara_pipeline.storage.ledger import Ledger
     from zantara_pipeline.tracking.quarantine import expired_kinds, kinds
 
-    home = Home(load_settings().home)
+    home = Home(load_settings().home).existing()
     path = home.state / "ledger.db"
     found, expired = kinds(home), expired_kinds(Ledger(path)) if path.exists() else []
     if as_json:
@@ -74,7 +74,7 @@ def show(
     from zantara_pipeline.storage.home import Home
     from zantara_pipeline.tracking import quarantine
 
-    home = Home(load_settings().home)
+    home = Home(load_settings().home).existing()
     found = quarantine.detail(home, fingerprint)
     lines = quarantine.payloads(home, fingerprint, payloads) if payloads else iter(())
     if as_json:
@@ -264,7 +264,7 @@ def _with_home(work: Callable[[Any, Any, Any], Any], *, judging: bool = False) -
     )
     if judging:
         refuse_missing_keys(rules.plan, rules.keyring, settings.contract_dirs)
-    home = Home(settings.home).create()
+    home = Home(settings.home).existing().create()
     with home_lock(home, "zantara quarantine"):
         refuse_unread_types(home, rules.plan, settings.contract_dirs)  # a replay writes the plan's types into the lake
         return work(home, Ledger(home.state / "ledger.db"), rules)

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from zantara_pipeline.cli.table import print_table
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.settings import load_settings
 from zantara_pipeline.storage.engine import published
@@ -46,13 +45,12 @@ def list_segments(restricted: Restricted = False, as_json: AsJson = False) -> No
     if as_json:
         _print_json(rows)
         return
-    table = Table(box=None)
-    for column in _COLUMNS[:_SHOWN]:
-        table.add_column(column, no_wrap=column == "segment")
-    for row in rows:
-        size = "hidden" if row["size"] is None else f"{row['size']:,}"
-        table.add_row(row["segment"], size, str(row["ttl_days"]), row["owner"])
-    Console().print(table)
+    print_table(_COLUMNS[:_SHOWN], (_row(row) for row in rows), whole=("segment",))
+
+
+def _row(told: dict[str, Any]) -> tuple[str, ...]:
+    size = "hidden" if told["size"] is None else f"{told['size']:,}"
+    return told["segment"], size, str(told["ttl_days"]), told["owner"]
 
 
 @app.command("show")

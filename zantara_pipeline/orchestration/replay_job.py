@@ -56,6 +56,7 @@ def replay_quarantine(
 def _told(done: Replayed) -> dict[str, Any]:
     return {
         "judged": done.rows, "accepted": done.accepted, "failed_again": done.quarantined, "without_consent_now": done.suppressed,
+        "hashed": done.hashed,  # of what failed again: no change of the plan lets these pass
         "touched_dates": [day.isoformat() for day in sorted(done.touched_dates)],
         "duplicate_dates": [day.isoformat() for day in sorted(done.duplicate_dates)],
     }  # fmt: skip

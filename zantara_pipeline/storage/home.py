@@ -125,6 +125,17 @@ class Home:
     def lock_file(self) -> Path:
         return self.data / "home.lock"
 
+    def existing(self) -> Home:
+        """For commands that tell of a home, or change what is in it.
+
+        Raises
+        ------
+        InputError : no such folder, of which nothing can be said.
+        """
+        if not self.root.is_dir():
+            raise InputError("there is no home here yet", self.root, "set ZANTARA_HOME, or run `zantara run` first")
+        return self
+
     def create(self) -> Home:
         """Make the folders; an unwritable or full home is an InputError before anything else is done."""
         try:

@@ -94,7 +94,7 @@ def lint(dirs: Sequence[Path], *, threads: int, home: Home | None = None) -> lis
         _, line_of = load_yaml(path)
         event = plan.events[path.stem]
         report = _reporter(findings, path, line_of, event)
-        for rule in (_names, _documentation, _lifecycle):
+        for rule in (_names, _documentation, _values, _lifecycle):
             rule(event, plan, report)
         _examples(event, plan, report, threads)
     if home is not None:
@@ -158,6 +158,26 @@ def _documentation(event: EventPlan, plan: TrackingPlan, report: Report) -> None
             report(f"the property '{name}' has no description", "properties", name)
         if prop.retention_days and event.retention_days and prop.retention_days > event.retention_days:
             report(f"'{name}' is kept longer than its event ({event.retention_days} days)", "properties", name)
+
+
+def _values(event: EventPlan, plan: TrackingPlan, report: Report) -> None:
+    """Values that the plan lists and its other rules never let pass."""
+    for name, prop in event.properties.items():
+        for value in prop.enum or ():
+            if prop.pattern is not None and re.fullmatch(prop.pattern, value) is None:
+                report(
+                    f"the value '{value}' of '{name}' never passes: it does not match '{prop.pattern}'",
+                    "properties",
+                    name,
+                    "enum",
+                )
+            if prop.max_length is not None and len(value) > prop.max_length:
+                report(
+                    f"the value '{value}' of '{name}' never passes: max_length is {prop.max_length}",
+                    "properties",
+                    name,
+                    "enum",
+                )
 
 
 def _lifecycle(event: EventPlan, plan: TrackingPlan, report: Report) -> None:

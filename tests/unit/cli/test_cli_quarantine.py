@@ -34,7 +34,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
 
 
 def test_an_empty_home_has_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ZANTARA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("ZANTARA_HOME", str(tmp_path))
     assert "0 lines in quarantine" in say("quarantine", "list")
     assert "0 lines judged" in say("quarantine", "replay")
     assert json.loads(say("quarantine", "diff", "--json")) == []

@@ -235,6 +235,7 @@ def test_segments_before_any_run_say_what_to_do(home: Path) -> None:
 
 
 def test_alerts_before_any_run_are_none(home: Path) -> None:
+    home.mkdir()
     assert zantara(home, "alerts", "list").out.strip() == "no alerts"
     assert json.loads(zantara(home, "alerts", "list", "--json").out) == []
 

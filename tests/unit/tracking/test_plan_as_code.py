@@ -87,6 +87,27 @@ def test_lint_says(tmp_path: Path, changed: dict[str, Any], said: str | None, le
     assert said is not None or found == []
 
 
+def test_lint_names_listed_values_that_never_pass(tmp_path: Path) -> None:
+    prop = {
+        "type": "string",
+        "description": "How wide.",
+        "enum": ["XS", "s", "XXXL"],
+        "pattern": "^[A-Z]+$",
+        "max_length": 3,
+    }
+    found = [
+        f for f in linted(tmp_path, properties=COMPLETE["properties"] | {"size": prop}) if "never passes" in f.message
+    ]
+    said = {f.message: f.level for f in found}
+    assert said == {
+        "the value 's' of 'size' never passes: it does not match '^[A-Z]+$'": "error",
+        "the value 'XXXL' of 'size' never passes: max_length is 3": "error",
+    }
+    assert {f.line for f in found} == {
+        number for number, line in enumerate(Path(found[0].file).read_text().splitlines(), 1) if "enum:" in line
+    }
+
+
 def test_lint_judges_examples_by_the_engine_and_names_their_line(tmp_path: Path) -> None:
     examples = {
         "valid": [{"product_id": "p"}, {"product_id": 3}],
