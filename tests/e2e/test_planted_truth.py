@@ -233,6 +233,9 @@ def test_the_broken_split_is_found_and_no_other(con: duckdb.DuckDBPyConnection, 
         name: "srm" if planted["srm"]["planted"] else "ok" for name, planted in truth["experiments"].items()
     }
     assert found["search_ranking"] == "srm"
+    lost = truth["experiments"]["search_ranking"]["srm"]["lost_platform"]
+    query = "SELECT DISTINCT mismatch_at FROM experiments.scorecard WHERE role = 'srm' AND mismatch_at IS NOT NULL"
+    assert one(con, query).startswith(f"it sits in platform {lost} (")
     invalid = con.execute(
         "SELECT DISTINCT verdict FROM experiments.scorecard WHERE experiment_id = 'search_ranking' AND role <> 'srm'"
     ).fetchall()

@@ -32,6 +32,8 @@ KINDS: dict[str, Kind] = {
     "unreadable_file": Kind("a landed file could not be read whole, and nothing of it was taken"),
     "srm": Kind("sample ratio mismatch: the observed split of an experiment does not fit the planned one"),
     "assignment_disagrees": Kind("units logged another variant than the salt of their experiment gives them"),
+    "variant_leak": Kind("units of an experiment were shown a variant that has no weight or is not registered"),
+    "contaminated": Kind("too many units of an experiment were shown two variants"),
     "cuped_absent": Kind("CUPED is declared but could not be computed", ("metric",)),
     "cuped_below_floor": Kind("CUPED reduced the variance by less than the declared floor", ("metric",)),
     "new_failure": Kind(

@@ -25,14 +25,14 @@ def place(salt: str, unit: str) -> int:
 def bounds(weights: Mapping[str, float]) -> dict[str, int]:
     """Variant -> the first place that is none of its own any more; variants follow each other in the order of the file.
 
-    weights : as written (0.1 is a tenth, not the double next to it); they sum to 1.
+    weights : as written (0.1 is a tenth, not the double next to it); they sum to 1. One of 0 has no place.
     """
     found, total = {}, Fraction(0)
     for variant, weight in weights.items():
         total += Fraction(str(weight))
         found[variant] = int(total * PLACES)
-    last = next(reversed(found))
-    return found | {last: PLACES}
+    last = max(k for k, weight in enumerate(weights.values()) if weight > 0)
+    return found | dict.fromkeys(list(found)[last:], PLACES)
 
 
 def assign(salt: str, weights: Mapping[str, float], unit: str) -> str:

@@ -16,6 +16,7 @@ from zantara_pipeline.statistics import (
     Effect,
     Estimate,
     adjusted_estimate,
+    always_valid_effect,
     fit_cuped,
     mean_estimate,
     quantile_estimate,
@@ -36,7 +37,8 @@ class Cuped:
 class Comparison:
     """One treatment against control. Estimates are None without data, the effect also when nothing varies.
 
-    ``control`` and ``treatment`` are CUPED-adjusted where CUPED applies; the ``raw`` ones never are.
+    ``control`` and ``treatment`` are CUPED-adjusted where CUPED applies; the ``raw`` ones never are. ``always`` is the effect
+    with the interval that may be looked at at any time.
     """
 
     control: Estimate | None
@@ -44,6 +46,7 @@ class Comparison:
     raw_control: Estimate | None
     raw_treatment: Estimate | None
     effect: Effect | None
+    always: Effect | None
     cuped_reduction: float | None
     cuped_correlation: float | None
     method: str
@@ -72,25 +75,26 @@ def compare(
     treatment: VariantMoments | None,
     cuped: Cuped,
     pre_period_days: int,
-    confidence: float = CONFIDENCE,
+    confidence: float,
+    horizon_units: int,
 ) -> Comparison:
-    """Estimate both variants and their difference with its interval."""
+    """Estimate both variants and their difference with its intervals."""
     raw = [_raw_estimate(metric, entry) for entry in (control, treatment)]
     used = raw
     if cuped.fit is not None:
         used = [adjusted_estimate(e.moments, cuped.fit) if e else None for e in (control, treatment)]
-    effect = _effect(used[0], used[1], confidence)
+    effect = always = None
+    if used[0] and used[1]:
+        effect = welch_effect(used[0], used[1], confidence)
+        always = always_valid_effect(used[0], used[1], horizon_units=horizon_units, alpha=1 - CONFIDENCE)
     reduction = None
     if cuped.fit is not None and effect is not None and raw[0] and raw[1] and used[0] and used[1]:
         reduction = 1 - (used[0].variance + used[1].variance) / (raw[0].variance + raw[1].variance)
     correlation = cuped.fit.correlation if cuped.fit else None
     return Comparison(
-        used[0], used[1], raw[0], raw[1], effect, reduction, correlation, _method(metric, cuped, pre_period_days)
-    )
-
-
-def _effect(control: Estimate | None, treatment: Estimate | None, confidence: float) -> Effect | None:
-    return welch_effect(control, treatment, confidence) if control and treatment else None
+        used[0], used[1], raw[0], raw[1], effect, always, reduction, correlation,
+        _method(metric, cuped, pre_period_days),
+    )  # fmt: skip
 
 
 def _raw_estimate(metric: Metric, entry: VariantMoments | None) -> Estimate | None:

@@ -68,6 +68,7 @@ class Defaults(_Strict):
     min_duration_days: int = Field(ge=1)
     guardrails: list[GuardrailRule]
     srm_alpha: Share = 0.001
+    horizon_units: int = Field(default=10_000, ge=2)
     pre_period_days: int = Field(default=28, ge=1)
     cuped_min_reduction: float = Field(default=0.02, ge=0, lt=1)
 
@@ -140,10 +141,10 @@ class Metric(_Strict):
 
 
 class Variant(_Strict):
-    """One arm and its share of the randomised units."""
+    """One arm and its share of the randomised units; 0 is an arm that is closed, in which nobody may be."""
 
     name: VariantName
-    weight: float = Field(gt=0, le=1)
+    weight: float = Field(ge=0, le=1)
 
 
 class ExperimentFile(_Strict):
@@ -164,6 +165,7 @@ class ExperimentFile(_Strict):
     spending: Literal["obrien_fleming", "pocock"] = "obrien_fleming"
     srm_check: Literal["chi_square"] | None = None
     srm_alpha: Share | None = None
+    horizon_units: int | None = Field(default=None, ge=2)
     variance_reduction: Literal["cuped", "none"] | None = None
     cuped_min_reduction: float | None = Field(default=None, ge=0, lt=1)
     pre_period_days: int | None = Field(default=None, ge=1)
@@ -183,6 +185,8 @@ class ExperimentFile(_Strict):
         names = [variant.name for variant in variants]
         if len(set(names)) < len(names):
             raise ValueError("a variant stands twice")
+        if sum(variant.weight > 0 for variant in variants) < 2:
+            raise ValueError("fewer than two variants have a weight")
         total = sum(variant.weight for variant in variants)
         if abs(total - 1) > 1e-9:
             raise ValueError(f"the weights of the variants sum to {total:.6g}, not to 1")

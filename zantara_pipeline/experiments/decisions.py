@@ -9,9 +9,8 @@
 | do_not_ship | the primary metric of every variant is worse |
 | inconclusive | the last look decided none of these: no proof either way, or a guardrail that is not proven safe |
 
-The two stops are said at any time. A split may be looked at daily (srm_alpha of .001: under 1 % false alarms over 28 looks);
-harm is a 95 % interval a look, so that an effect that lies exactly on its threshold is called harm more often than in 2.5 %
-of experiments. Effects are judged at planned looks alone (looks.py);
+The two stops are said at any time. A split may be looked at daily (srm_alpha of .001: under 1 % false alarms over 28 looks),
+harm by an interval that holds at all looks together (verdicts.py). Effects are judged at planned looks alone (looks.py);
 what a look decided stays, whatever later runs would say.
 
 Belongs here: those rules, and writing experiments.decisions. Does not belong here: verdicts of single metrics
@@ -23,7 +22,6 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -45,7 +43,6 @@ from zantara_pipeline.experiments.moments import comment_columns, transaction
 from zantara_pipeline.experiments.registry import Experiment, ExperimentRegistry
 from zantara_pipeline.experiments.scorecard import ScorecardRow
 from zantara_pipeline.experiments.stops import open_stops, stop
-from zantara_pipeline.statistics.multiple import holm
 from zantara_pipeline.storage.ledger import Ledger
 
 Word = Literal["continue", "stop_srm", "stop_harm", "ship", "do_not_ship", "inconclusive"]
@@ -133,7 +130,9 @@ def _decided(
 ) -> tuple[Word, list[str], list[str]]:
     broken = [row for row in rows if row.verdict == verdicts.SRM]
     if broken:
-        return "stop_srm", [], [f"the split is broken (p = {_p(broken[0])}): {_shares(broken)}"]
+        where = broken[0].mismatch_at
+        reasons = [f"the split is broken (p = {_p(broken[0])}): {_shares(broken)}", *([where] if where else [])]
+        return "stop_srm", [], reasons
     harmed = [row for row in rows if row.verdict == verdicts.HARM]
     if harmed:
         reasons = [
@@ -143,7 +142,7 @@ def _decided(
     look = look_at(experiment, as_of, taken)
     if look is None or look.again:
         return _as_it_was(experiment, as_of, taken)
-    word, variants, reasons = _at_a_look(rows, look) if rows else ("inconclusive", [], ["no unit was exposed"])
+    word, variants, reasons = _at_a_look(rows) if rows else ("inconclusive", [], ["no unit was exposed"])
     if word == "inconclusive" and not look.last:
         return "continue", [], [f"look {look.number} of {look.of} was not decisive: {reason}" for reason in reasons]
     return word, variants, reasons
@@ -160,18 +159,16 @@ def _as_it_was(experiment: Experiment, as_of: dt.datetime, taken: Sequence[Taken
     return "continue", [], [said]
 
 
-def _at_a_look(rows: Sequence[ScorecardRow], look: Look) -> tuple[Word, list[str], list[str]]:
+def _at_a_look(rows: Sequence[ScorecardRow]) -> tuple[Word, list[str], list[str]]:
     primary = [row for row in rows if row.role == "primary"]
-    adjusted = holm([math.nan if row.log_p is None else row.log_p for row in primary])
     shipped, worse, reasons = [], [], []
-    for row, log_p in zip(primary, adjusted, strict=True):
-        proven = log_p < math.log(look.alpha)  # nan is not
+    for row in primary:
         told = f"{row.variant}: {row.metric} {_size(row)}"
         told += f", Holm over {len(primary)} variants" if len(primary) > 1 else ""
-        if proven and row.verdict == verdicts.WORSE:
+        if row.verdict == verdicts.WORSE:
             worse.append(row.variant)
             reasons.append(f"{told}: worse")
-        elif not proven or row.verdict != verdicts.BETTER:
+        elif row.verdict != verdicts.BETTER:
             reasons.append(f"{told}: not proven either way")
         else:
             unsafe = [

@@ -47,6 +47,7 @@ class Experiment:
     spending: Literal["obrien_fleming", "pocock"]
     min_duration_days: int
     srm_alpha: float
+    horizon_units: int
     variance_reduction: str
     cuped_min_reduction: float
     pre_period_days: int
@@ -59,9 +60,14 @@ class Experiment:
         return tuple(dict.fromkeys(names))
 
     @property
+    def weighed(self) -> dict[str, float]:
+        """Variants that anybody is in, with their weights."""
+        return {name: weight for name, weight in self.variants.items() if weight > 0}
+
+    @property
     def treatments(self) -> tuple[str, ...]:
         """Variants compared with control, in the order of the file."""
-        return tuple(name for name in self.variants if name != self.control)
+        return tuple(name for name in self.weighed if name != self.control)
 
     def old_enough(self, as_of: dt.datetime) -> bool:
         """True once ``min_duration_days`` whole days have passed since the start."""
@@ -164,6 +170,9 @@ def _read_experiment(path: Path, stem: str, defaults: Defaults, metrics: Mapping
     if parsed.control not in {variant.name for variant in parsed.variants}:
         where = f"{path}:{line_of('control')}"
         raise InputError(f"key 'control': '{parsed.control}' is no variant", where, "name one of the variants")
+    if not next(variant.weight for variant in parsed.variants if variant.name == parsed.control):
+        where = f"{path}:{line_of('control')}"
+        raise InputError(f"key 'control': '{parsed.control}' has no weight", where, "name one that somebody is in")
     _check_metric_names(parsed, metrics, path, line_of)
     if parsed.guardrails is not None:
         _check_guardrails(parsed.guardrails, metrics, path, _below(line_of, "guardrails"))
@@ -248,6 +257,7 @@ def _resolve(parsed: ExperimentFile, defaults: Defaults, metrics: Mapping[str, M
         spending=parsed.spending,
         min_duration_days=settled["min_duration_days"],
         srm_alpha=settled["srm_alpha"],
+        horizon_units=settled["horizon_units"],
         variance_reduction=settled["variance_reduction"],
         cuped_min_reduction=settled["cuped_min_reduction"],
         pre_period_days=settled["pre_period_days"],

@@ -7,6 +7,7 @@ Belongs here: assembling rows and findings from moments, writing experiments.sco
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Any
@@ -26,12 +27,13 @@ from zantara_pipeline.experiments.moments import (
     transaction,
 )
 from zantara_pipeline.experiments.registry import Experiment, ExperimentRegistry
-from zantara_pipeline.experiments.srm import SampleRatio, check_sample_ratio
-from zantara_pipeline.experiments.units import UnitCounts, check_as_of, classify_units, drop_units
+from zantara_pipeline.experiments.srm import MismatchAt, SampleRatio, Segment, check_sample_ratio, locate_mismatch
+from zantara_pipeline.experiments.units import UnitCounts, check_as_of, classify_units, count_segments, drop_units
 from zantara_pipeline.statistics import format_p
+from zantara_pipeline.statistics.multiple import benjamini_hochberg, holm
 
 SRM_METRIC = "sample_ratio"
-MOST_DISAGREEING = 0.01  # of units; more of them move the difference by more than a hundredth of itself
+MOST_ASTRAY = 0.01  # of units; more of them move the difference by more than a hundredth of itself
 
 # Columns of experiments.scorecard: name, type, what it holds. The order is that of ScorecardRow's fields.
 COLUMNS: tuple[tuple[str, str, str], ...] = (
@@ -44,8 +46,8 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("value", "double", "The metric in the variant (CUPED-adjusted where method says so); srm: observed share."),
     ("control_value", "double", "The metric in control (adjusted likewise); srm: declared share."),
     ("lift", "double", "value / control_value - 1; null where control_value is not positive."),
-    ("ci_low", "double", "Lower end of the lift's 95 % interval; null in rows of role srm."),
-    ("ci_high", "double", "Upper end of the lift's 95 % interval; null in rows of role srm."),
+    ("ci_low", "double", "Lower end of the lift's interval (method says of which kind); null in rows of role srm."),
+    ("ci_high", "double", "Upper end of the lift's interval; null in rows of role srm."),
     (
         "p_value",
         "double",
@@ -56,14 +58,21 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("verdict", "varchar", "One word of the fixed decision scale."),
     ("control_n", "bigint", "Eligible units of control; srm: of all variants."),
     ("difference", "double", "value - control_value, in the metric's unit."),
-    ("difference_low", "double", "Lower end of the difference's 95 % interval."),
-    ("difference_high", "double", "Upper end of the difference's 95 % interval."),
+    ("difference_low", "double", "Lower end of the difference's interval."),
+    ("difference_high", "double", "Upper end of the difference's interval."),
     ("raw_value", "double", "The metric in the variant without CUPED."),
     ("raw_control_value", "double", "The metric in control without CUPED."),
     ("cuped_reduction", "double", "Share of the difference's variance that CUPED removed; null without CUPED."),
     ("cuped_correlation", "double", "Correlation of metric and covariate over all variants; null without CUPED."),
     ("threshold", "varchar", "Guardrails: the tolerated worsening and its basis."),
     ("config_hash", "varchar", "sha256 of the experiment's settled configuration."),
+    (
+        "adjusted_log_p",
+        "double",
+        "At a look: log_p corrected for the other variants (primary, Holm) or variants and metrics (secondary, "
+        "Benjamini-Hochberg); else null.",
+    ),
+    ("mismatch_at", "varchar", "srm: where a mismatch sits (platform, app_version, country or day); else null."),
 )
 
 MOMENTS_EXIST = """
@@ -104,13 +113,16 @@ class ScorecardRow:
     cuped_correlation: float | None = None
     threshold: str | None = None
     config_hash: str = ""
+    adjusted_log_p: float | None = None
+    mismatch_at: str | None = None
 
 
 @dataclass(frozen=True)
 class ScorecardResult:
     """What was read out: all rows, findings for alerts, experiments with nothing to do and why.
 
-    Kinds of findings: srm, assignment_disagrees, cuped_absent, cuped_below_floor, guardrail_harm; their subject is the experiment.
+    Kinds of findings: srm, assignment_disagrees, variant_leak, contaminated, cuped_absent, cuped_below_floor, guardrail_harm;
+    their subject is the experiment.
     """
 
     rows: tuple[ScorecardRow, ...]
@@ -144,11 +156,16 @@ def build_scorecard(
     """
     as_of = check_as_of(as_of)
     _check_moments(con, as_of)
+    moments = read_moments(con, as_of)
     try:
         counts, unregistered = classify_units(con, registry, as_of)
+        segments = {
+            name: count_segments(con, name)
+            for name, experiment in registry.experiments.items()
+            if check_sample_ratio(experiment, _units(moments.get((name, experiment.primary), {}))).mismatch
+        }
     finally:
         drop_units(con)
-    moments = read_moments(con, as_of)
     rows: list[ScorecardRow] = []
     findings: list[Finding] = []
     nothing_to_do = {}
@@ -158,7 +175,9 @@ def build_scorecard(
         if not own[experiment.primary]:
             nothing_to_do[name] = "nothing to do: no eligible exposures"
             continue
-        new_rows, new_findings = read_out(experiment, registry.metrics, own, counts[name], as_of, looks[name])
+        new_rows, new_findings = read_out(
+            experiment, registry.metrics, own, counts[name], as_of, looks[name], segments.get(name)
+        )
         rows += new_rows
         findings += new_findings
     _write(con, rows)
@@ -179,16 +198,17 @@ def read_out(
     counts: UnitCounts,
     as_of: dt.datetime,
     look: Look | None,
+    segments: Mapping[Segment, Mapping[str, int]] | None = None,
 ) -> tuple[list[ScorecardRow], list[Finding]]:
     """Rows and findings of one experiment from its moments (metric -> variant -> moments); touches no database.
 
-    look : the one that this run takes, if any.
+    look : the one that this run takes, if any. segments : units by variant of each segment, where the split is broken.
     """
-    units = {variant: entry.moments.n for variant, entry in moments[experiment.primary].items()}
-    ratio = check_sample_ratio(experiment, units)
-    rows = _srm_rows(experiment, ratio, counts, as_of)
-    findings = [_srm_finding(experiment, ratio)] if ratio.mismatch else []
-    findings += [_disagreement_finding(experiment, counts)] if counts.disagreeing else []
+    ratio = check_sample_ratio(experiment, _units(moments[experiment.primary]))
+    where = locate_mismatch(experiment, segments or {}) if ratio.mismatch else None
+    rows = _srm_rows(experiment, ratio, where, counts, as_of)
+    findings = [_srm_finding(experiment, ratio, where)] if ratio.mismatch else []
+    findings += _astray_findings(experiment, counts)
     roles: list[tuple[str, str, GuardrailRule | None]] = [("primary", experiment.primary, None)]
     roles += [("secondary", name, None) for name in experiment.secondary]
     roles += [("guardrail", rule.name, rule) for rule in experiment.guardrails]
@@ -203,19 +223,42 @@ def read_out(
                 moments[name].get(variant),
                 cuped,
                 experiment.pre_period_days,
-                # guardrails are held against their threshold at 95 %, whatever a look spends on effects
-                verdicts.CONFIDENCE if look is None or rule is not None else 1 - look.alpha,
+                verdicts.CONFIDENCE if look is None else 1 - look.alpha,
+                experiment.horizon_units,
             )
             row = _effect_row(experiment, metrics[name], variant, (role, name, rule), comparison, ratio, as_of, look)
-            rows.append(row if look is not None or row.verdict != verdicts.KEEP_RUNNING else _withheld(row, experiment))
+            rows.append(_withheld(row, experiment) if row.verdict == verdicts.KEEP_RUNNING else row)
             if row.verdict == verdicts.HARM and rule is not None:
                 findings.append(_harm_finding(row, rule))
         if role == "primary":
             findings += _cuped_findings(experiment, name, cuped, rows, as_of)
-    return rows, findings
+    return (rows if look is None else _corrected(rows, look)), findings
 
 
-def _srm_rows(experiment: Experiment, ratio: SampleRatio, counts: UnitCounts, as_of: dt.datetime) -> list[ScorecardRow]:
+def _corrected(rows: Sequence[ScorecardRow], look: Look) -> list[ScorecardRow]:
+    """p-values and verdicts corrected for how many were asked: variants of the primary metric, variants of all secondaries."""
+    adjusted: dict[tuple[str, str, str], float] = {}
+    for role, correct in (("primary", holm), ("secondary", benjamini_hochberg)):
+        family = [row for row in rows if row.role == role and row.log_p is not None]
+        logs = correct([row.log_p for row in family if row.log_p is not None])
+        adjusted |= {(role, row.metric, row.variant): log_p for row, log_p in zip(family, logs, strict=True)}
+    return [_correct(row, adjusted.get((row.role, row.metric, row.variant)), look.alpha) for row in rows]
+
+
+def _correct(row: ScorecardRow, log_p: float | None, alpha: float) -> ScorecardRow:
+    if log_p is None:
+        return row
+    proven = row.verdict not in (verdicts.BETTER, verdicts.WORSE) or log_p < math.log(alpha)
+    return replace(row, adjusted_log_p=log_p, verdict=row.verdict if proven else verdicts.INCONCLUSIVE)
+
+
+def _units(moments: Mapping[str, VariantMoments]) -> dict[str, int]:
+    return {variant: entry.moments.n for variant, entry in moments.items()}
+
+
+def _srm_rows(
+    experiment: Experiment, ratio: SampleRatio, where: MismatchAt | None, counts: UnitCounts, as_of: dt.datetime
+) -> list[ScorecardRow]:
     total = sum(ratio.counts.values())
     left_out = ", ".join(f"{number} {reason}" for reason, number in sorted(counts.excluded.items())) or "none"
     method = f"chi-square on {len(ratio.counts)} variants, alpha {experiment.srm_alpha:g}; units left out: {left_out}"
@@ -240,6 +283,7 @@ def _srm_rows(experiment: Experiment, ratio: SampleRatio, counts: UnitCounts, as
             verdict=verdict,
             control_n=total,
             config_hash=experiment.config_hash,
+            mismatch_at=_sits(where) if ratio.mismatch else None,
         )
         for variant, count in ratio.counts.items()
     ]
@@ -257,18 +301,23 @@ def _effect_row(
 ) -> ScorecardRow:
     role, name, rule = what
     effect = comparison.effect
+    method = comparison.method
+    if rule is not None and (look is None or verdicts.harm_at_any_time_alone(effect, comparison.always, rule)):
+        effect = comparison.always
+        method += "; interval for looking at any time"
     control, treatment = comparison.control, comparison.treatment
     if control is None or treatment is None:
         verdict = verdicts.INVALID if ratio.mismatch else verdicts.NO_DATA
     elif rule is not None:
-        verdict = verdicts.guardrail_verdict(effect, rule, judged=look is not None, srm=ratio.mismatch)
+        verdict = verdicts.guardrail_verdict(
+            effect, rule, judged=look is not None, srm=ratio.mismatch, always=comparison.always
+        )
     else:
         alpha = look.alpha if look else None
         verdict = verdicts.effect_verdict(effect, metric.direction, alpha=alpha, srm=ratio.mismatch)
-    method = comparison.method
     if control and treatment and effect is None:
         method += "; nothing varies, so there is no interval"
-    if look is not None and look.of > 1 and rule is None:
+    if look is not None and look.of > 1:
         method += (
             f"; look {look.number} of {look.of}: proven below p {look.alpha:.3g}, interval of {1 - look.alpha:.2%}"
         )
@@ -302,20 +351,27 @@ def _effect_row(
 
 
 def _withheld(row: ScorecardRow, experiment: Experiment) -> ScorecardRow:
-    """Without what somebody could conclude from: a run that takes no look is one too many."""
+    """Without what somebody could conclude from: a run that takes no look is one too many. The bounds of a guardrail stay."""
     day = next_day(experiment, row.as_of)
     because = f"the next look is on {day}" if day else "the last look was taken"
-    nothing: dict[str, Any] = dict.fromkeys(_EFFECT)
+    names = _ESTIMATES if row.role == "guardrail" else _ESTIMATES + _BOUNDS
+    nothing: dict[str, Any] = dict.fromkeys(names)
     return replace(row, **nothing, method=f"{row.method}; withheld: {because}")
 
 
-_EFFECT = (
-    "value", "control_value", "lift", "ci_low", "ci_high", "p_value", "log_p", "difference", "difference_low",
-    "difference_high", "raw_value", "raw_control_value",
-)  # fmt: skip
+_ESTIMATES = ("value", "control_value", "lift", "p_value", "log_p", "difference", "raw_value", "raw_control_value")
+_BOUNDS = ("ci_low", "ci_high", "difference_low", "difference_high")
 
 
-def _srm_finding(experiment: Experiment, ratio: SampleRatio) -> Finding:
+def _sits(where: MismatchAt | None) -> str:
+    if where is None:
+        return "it sits in no single platform, version, country or day"
+    dimension, value = where.segment
+    shares = ", ".join(f"{variant} {share:.4f}" for variant, share in where.shares.items())
+    return f"it sits in {dimension} {value} ({where.units:,} units: {shares}), without which the split is as declared"
+
+
+def _srm_finding(experiment: Experiment, ratio: SampleRatio, where: MismatchAt | None) -> Finding:
     assert ratio.test is not None
     total = sum(ratio.counts.values())
     shares = ", ".join(
@@ -326,9 +382,45 @@ def _srm_finding(experiment: Experiment, ratio: SampleRatio) -> Finding:
         "srm",
         "critical",
         experiment.name,
-        f"sample ratio mismatch in {experiment.name}: {shares} (p = {format_p(ratio.test.log_p)}); effects withheld",
-        {"counts": dict(ratio.counts), "log_p": ratio.test.log_p, "alpha": experiment.srm_alpha},
+        f"sample ratio mismatch in {experiment.name}: {shares} (p = {format_p(ratio.test.log_p)}); "
+        f"{_sits(where)}; effects withheld",
+        {
+            "counts": dict(ratio.counts),
+            "log_p": ratio.test.log_p,
+            "alpha": experiment.srm_alpha,
+            "segment": ": ".join(where.segment) if where else None,
+            "segment_log_p": where.log_p if where else None,
+        },
     )
+
+
+def _astray_findings(experiment: Experiment, counts: UnitCounts) -> list[Finding]:
+    """Units that are where they should not be: a few are an accident, more than a hundredth a broken application."""
+    found = [_disagreement_finding(experiment, counts)] if counts.disagreeing else []
+    if counts.leaked:
+        found.append(
+            Finding(
+                "variant_leak",
+                "critical" if counts.leaked / counts.exposed > MOST_ASTRAY else "warning",
+                experiment.name,
+                f"{counts.leaked:,} of {counts.exposed:,} units of {experiment.name} were shown a variant that has no weight or "
+                "is not registered: look at how the application assigns",
+                {"leaked": counts.leaked, "exposed": counts.exposed},
+            )
+        )
+    contaminated = counts.excluded.get("contaminated", 0)
+    if contaminated > MOST_ASTRAY * counts.exposed:
+        found.append(
+            Finding(
+                "contaminated",
+                "warning",
+                experiment.name,
+                f"{contaminated:,} of {counts.exposed:,} units of {experiment.name} were shown two variants and are left out: "
+                "look at how the application remembers its units",
+                {"contaminated": contaminated, "exposed": counts.exposed},
+            )
+        )
+    return found
 
 
 def _disagreement_finding(experiment: Experiment, counts: UnitCounts) -> Finding:
@@ -336,7 +428,7 @@ def _disagreement_finding(experiment: Experiment, counts: UnitCounts) -> Finding
     share = counts.disagreeing / counts.eligible
     return Finding(
         "assignment_disagrees",
-        "critical" if share > MOST_DISAGREEING else "warning",
+        "critical" if share > MOST_ASTRAY else "warning",
         experiment.name,
         f"{counts.disagreeing:,} of {counts.eligible:,} units of {experiment.name} logged another variant than salt and "
         "weights give them: look at how the application assigns",
@@ -346,9 +438,9 @@ def _disagreement_finding(experiment: Experiment, counts: UnitCounts) -> Finding
 
 def _harm_finding(row: ScorecardRow, rule: GuardrailRule) -> Finding:
     if rule.basis == "relative" and row.lift is not None and row.ci_low is not None and row.ci_high is not None:
-        size = f"{row.lift:+.2%} (95 % interval {row.ci_low:+.2%} to {row.ci_high:+.2%})"
+        size = f"{row.lift:+.2%} (interval {row.ci_low:+.2%} to {row.ci_high:+.2%})"
     else:
-        size = f"{row.difference:+.6g} (95 % interval {row.difference_low:+.6g} to {row.difference_high:+.6g})"
+        size = f"{row.difference:+.6g} (interval {row.difference_low:+.6g} to {row.difference_high:+.6g})"
     return Finding(
         "guardrail_harm",
         "critical",

@@ -1,6 +1,6 @@
 """From exposures to the units that count: windows, exclusions.
 
-Belongs here: which exposed units an experiment analyses, and how many it leaves out and why. Does not belong here:
+Belongs here: which exposed units an experiment analyses, how many it leaves out and why, how many are in each segment. Does not belong here:
 their metrics (`moments`).
 """
 
@@ -22,7 +22,8 @@ select count(*) from information_schema.tables where table_schema = 'experiments
 
 CREATE_WINDOWS = """
 create or replace temp table experiment_windows (
-    experiment_id varchar, variant varchar, pre_starts_at timestamptz, starts_at timestamptz, ends_at timestamptz
+    experiment_id varchar, variant varchar, weight double, pre_starts_at timestamptz, starts_at timestamptz,
+    ends_at timestamptz
 )
 """
 
@@ -37,11 +38,15 @@ select
     experiment.pre_starts_at,
     experiment.starts_at,
     experiment.ends_at,
+    exposed.platform,
+    exposed.app_version,
+    exposed.country,
     case
         when exposed.contaminated then 'contaminated'
         when exposed.first_exposed_at < experiment.starts_at then 'before_start'
         when exposed.first_exposed_at >= experiment.ends_at then 'after_end'
         when arm.variant is null then 'undeclared_variant'
+        when arm.weight = 0 then 'closed_variant'
         else 'eligible'
     end as class
 from experiments.exposures as exposed
@@ -61,6 +66,26 @@ where class = 'eligible'
 
 COUNT_CLASSES = """
 select experiment_id, class, count(*) from experiment_classified_units group by all order by all
+"""
+
+# By all that an exposure says of where it was logged.
+COUNT_SEGMENTS = """
+select dimension, coalesce(nullif(value, ''), 'none') as value, variant, count(*)
+from (
+    unpivot (
+        select
+            variant,
+            coalesce(platform, '') as platform,
+            coalesce(app_version, '') as app_version,
+            coalesce(country, '') as country,
+            first_exposed_at::date::varchar as day
+        from experiment_classified_units
+        where class = 'eligible' and experiment_id = $experiment
+    )
+    on platform, app_version, country, day into name dimension value value
+)
+group by all
+order by all
 """
 
 CREATE_BOUNDS = """
@@ -100,6 +125,16 @@ class UnitCounts:
     excluded: Mapping[str, int]
     disagreeing: int = 0
 
+    @property
+    def exposed(self) -> int:
+        """All that are known, analysed or not."""
+        return self.eligible + sum(self.excluded.values())
+
+    @property
+    def leaked(self) -> int:
+        """Units in variants where nobody may be: closed ones, and those that the registration doesn't know."""
+        return self.excluded.get("closed_variant", 0) + self.excluded.get("undeclared_variant", 0)
+
 
 def check_as_of(as_of: dt.datetime) -> dt.datetime:
     """The same instant in UTC; InputError without a time zone."""
@@ -122,7 +157,7 @@ def classify_units(
     con.execute(CREATE_WINDOWS)
     windows = [row for experiment in registry.experiments.values() for row in _windows(experiment)]
     if windows:
-        con.executemany("insert into experiment_windows values (?, ?, ?, ?, ?)", windows)
+        con.executemany("insert into experiment_windows values (?, ?, ?, ?, ?, ?)", windows)
     con.execute(CLASSIFY_UNITS, {"as_of": as_of})
     con.execute(ELIGIBLE_UNITS)
     classes: dict[str, dict[str, int]] = {name: {} for name in registry.experiments}
@@ -136,15 +171,26 @@ def classify_units(
     return counts, unregistered
 
 
+def count_segments(con: duckdb.DuckDBPyConnection, experiment: str) -> dict[tuple[str, str], dict[str, int]]:
+    """(platform, app_version, country or day; its value) -> eligible units by variant. After `classify_units`."""
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    for dimension, value, variant, count in con.execute(COUNT_SEGMENTS, {"experiment": experiment}).fetchall():
+        found.setdefault((dimension, value), {})[variant] = count
+    return found
+
+
 def drop_units(con: duckdb.DuckDBPyConnection) -> None:
     """Drop the temporary tables of `classify_units`."""
     for table in ("experiment_windows", "experiment_bounds", "experiment_classified_units", "experiment_units"):
         con.execute(f"drop table if exists {table}")
 
 
-def _windows(experiment: Experiment) -> list[tuple[str, str, dt.datetime, dt.datetime, dt.datetime]]:
+def _windows(experiment: Experiment) -> list[tuple[str, str, float, dt.datetime, dt.datetime, dt.datetime]]:
     before = experiment.start - dt.timedelta(days=experiment.pre_period_days)
-    return [(experiment.name, variant, before, experiment.start, experiment.end) for variant in experiment.variants]
+    return [
+        (experiment.name, variant, weight, before, experiment.start, experiment.end)
+        for variant, weight in experiment.variants.items()
+    ]
 
 
 def _disagreeing(con: duckdb.DuckDBPyConnection, registry: ExperimentRegistry) -> dict[str, int]:

@@ -22,7 +22,7 @@ from zantara_pipeline.simulate.truth import Effect, ExperimentTruth, Srm
 CHECKOUT, SEARCH, CAROUSEL = "checkout_redesign", "search_ranking", "image_carousel"
 EXPERIMENTS = (CHECKOUT, SEARCH, CAROUSEL)
 CONVERSION_LIFT = 0.20
-LOST_SHARE = 0.3  # of search_ranking's treatment users: none of their exposures is logged
+LOST_SHARE, LOST_ON = 0.6, "web"  # search_ranking: of treatment users whose first device is one, none of their exposures is logged
 LOAD_FACTOR = 1.15  # image_carousel's treatment
 CRASH_CHANCE, CRASH_FACTOR = 0.004, 6.0
 LOAD_SIGMA = 0.25  # of log load_ms, between page views of a person
@@ -134,7 +134,11 @@ def experiment_truth(
 
 def _lost(people: People, treated: Bools) -> Bools:
     place = np.array([bucket("search_ranking:lost", u) if u else 1.0 for u in people.user_id])
-    return np.asarray(treated & (place < LOST_SHARE))
+    return np.asarray(treated & _on_lost_platform(people) & (place < LOST_SHARE))
+
+
+def _on_lost_platform(people: People) -> Bools:
+    return np.array([first == LOST_ON for first, _ in people.platform], dtype=np.bool_)
 
 
 def _contaminate(
@@ -243,7 +247,8 @@ def _crash_effect(experiment: str, visits: int, n0: int, n1: int) -> Effect:
 
 def _srm(experiment: str, n0: int, n1: int, people: People, arms: Arms) -> Srm:
     broken = experiment == SEARCH
-    expected = 0.5 * (1 - LOST_SHARE) / (1 - 0.5 * LOST_SHARE) if broken else 0.5
+    lost_share = LOST_SHARE * float(_on_lost_platform(people)[~people.guest].mean())
+    expected = 0.5 * (1 - lost_share) / (1 - 0.5 * lost_share) if broken else 0.5
     n = max(n0 + n1, 1)
     chi_square = (n1 - n0) ** 2 / n
     shift = abs(expected - 0.5) * math.sqrt(n) / 0.5
@@ -258,6 +263,7 @@ def _srm(experiment: str, n0: int, n1: int, people: People, arms: Arms) -> Srm:
         p_value=math.erfc(math.sqrt(chi_square / 2)),
         power=power,
         detectable=broken and power >= MIN_POWER,
+        lost_platform=LOST_ON if broken else None,
     )
 
 

@@ -22,6 +22,7 @@ experiments      exposed = users by the variant of their first accepted exposure
                  effects hold the expected value of a metric in each arm over the exposed users, without sampling
                  noise. p95_latency_ms has its ratio only;
                  crash_free_sessions outside image_carousel takes that experiment's split as exactly half.
+srm              lost_platform is the only one that exposures were lost on, those of its treatment users.
 power            of a two-sided 5 % test (SRM: 0.1 %) with this many users, without CUPED; detectable = power >= 0.95.
                  power_past_threshold: that the 95 % interval lies wholly beyond the guardrail's threshold.
 """
@@ -95,6 +96,7 @@ class Srm:
     p_value: float
     power: float
     detectable: bool
+    lost_platform: str | None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from zantara_pipeline.statistics.chi_square import ChiSquare, chi_square
 from zantara_pipeline.statistics.cuped import CupedFit, adjusted_estimate, fit_cuped
-from zantara_pipeline.statistics.effects import Effect, welch_effect
+from zantara_pipeline.statistics.effects import Effect, always_valid_effect, welch_effect
 from zantara_pipeline.statistics.estimates import Estimate, mean_estimate, quantile_estimate, ratio_estimate
 from zantara_pipeline.statistics.moments import Moments
 from zantara_pipeline.statistics.tails import format_p, log_p_chi_square, log_p_t
@@ -20,6 +20,7 @@ __all__ = [
     "Estimate",
     "Moments",
     "adjusted_estimate",
+    "always_valid_effect",
     "chi_square",
     "fit_cuped",
     "format_p",

@@ -4,7 +4,11 @@ select
     user_id as unit_id,
     arg_min(variant, (occurred_at, event_id)) as variant,
     min(occurred_at) as first_exposed_at,
-    count(distinct variant) > 1 as contaminated
+    count(distinct variant) > 1 as contaminated,
+    {# of the first exposure, also where it names none -#}
+    arg_min_null(platform, (occurred_at, event_id)) as platform,
+    arg_min_null(app_version, (occurred_at, event_id)) as app_version,
+    arg_min_null(country, (occurred_at, event_id)) as country
 from {{ ref('stg_lake__experiment_exposed') }}
 where user_id is not null and consent_analytics and occurred_at <= {{ as_of() }}
 group by experiment_id, user_id

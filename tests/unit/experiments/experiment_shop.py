@@ -38,7 +38,7 @@ def empty_warehouse() -> duckdb.DuckDBPyConnection:
         con.execute(f"create table staging.stg_lake__{event} ({_STAGED}, consent_analytics boolean{more})")
     con.execute(
         "create table experiments.exposures (experiment_id varchar, unit_id varchar, variant varchar, "
-        "first_exposed_at timestamptz, contaminated boolean)"
+        "first_exposed_at timestamptz, contaminated boolean, platform varchar, app_version varchar, country varchar)"
     )
     return con
 
@@ -51,6 +51,7 @@ def add_exposures(
     experiment: str | Sequence[str] = "checkout_redesign",
     when: dt.datetime | Sequence[dt.datetime] = START,
     contaminated: bool = False,
+    platform: str | Sequence[str | None] = "web",
 ) -> None:
     table = pa.table(
         {
@@ -58,10 +59,12 @@ def add_exposures(
             "unit_id": list(units),
             "variant": list(variants),
             "first_exposed_at": [when] * len(units) if isinstance(when, dt.datetime) else list(when),
+            "contaminated": [contaminated] * len(units),
+            "platform": [platform] * len(units) if isinstance(platform, str) else list(platform),
         }
     )
     con.register("incoming", table)
-    con.execute(f"insert into experiments.exposures select *, {contaminated} from incoming")
+    con.execute("insert into experiments.exposures by name select * from incoming")
     con.unregister("incoming")
 
 

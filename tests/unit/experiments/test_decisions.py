@@ -57,10 +57,6 @@ CASES: dict[str, tuple[list[ScorecardRow], dt.datetime, str, tuple[str, ...]]] =
     "harm of what is better": ([SPLIT, row("primary", "better"), row("guardrail", "harm")], END, "stop_harm", ("treatment",)),
     "one of two ships": (
         [SPLIT, row("primary", "better", "a"), row("guardrail", "safe", "a"), row("primary", "worse", "b")], END, "ship", ("a",)),
-    # .03 alone is under .05; of two variants Holm makes it .06
-    "Holm": ([SPLIT, *(row("primary", "better", v, p=0.03) for v in "ab")], END, "inconclusive", ()),
-    "Holm lets the smallest pass": (
-        [SPLIT, row("primary", "better", "a", p=0.02), row("primary", "better", "b", p=0.06)], END, "ship", ("a",)),
 }  # fmt: skip
 
 

@@ -112,7 +112,7 @@ def test_hash_changes_with_the_configuration_and_with_nothing_else(overlay: Path
         ("primary: conversion", "primary: conversion\nprimary: revenue_per_user", 11, "'primary' stands twice"),
         ("primary: conversion", "primary: conversion\nsecondary:\n  - conversion", 12, "stands twice"),
         ("    weight: 0.5\nprimary", "    weight: 0.4\nprimary", 5, "sum to 0.9"),
-        ("    weight: 0.5\nprimary", "    weight: -0.5\nprimary", 9, "greater than 0"),
+        ("    weight: 0.5\nprimary", "    weight: -0.5\nprimary", 9, "greater than or equal to 0"),
         ("- name: treatment", "- name: control", 5, "stands twice"),
         ("primary:", "control: holdout\nprimary:", 10, "'holdout' is no variant"),
         ("unit: user_id", "unit: session_id", 4, "unit"),

@@ -168,8 +168,8 @@ def test_an_extreme_mismatch_keeps_its_logarithm(registry):
     result = _read_out(con, registry)
     assert result.rows[0].p_value == 0.0
     assert result.rows[0].log_p == pytest.approx(math.log(2) + stats.norm.logsf(math.sqrt(3800**2 / 4000)), rel=1e-12)
-    wanted = "control 0.9750 instead of 0.5, treatment 0.0250 instead of 0.5 (p = 1.7e-786); effects withheld"
-    assert result.findings[0].message.endswith(wanted)
+    wanted = "control 0.9750 instead of 0.5, treatment 0.0250 instead of 0.5 (p = 1.7e-786); it sits in"
+    assert wanted in result.findings[0].message
 
 
 def test_a_slower_page_is_harm(registry):
@@ -349,3 +349,102 @@ def test_exposures_that_disagree_with_the_salt_are_found(registry, wrong, severi
         wrong
     )
     assert not any(finding.kind == "assignment_disagrees" for finding in _read_out(con, registry).findings)
+
+
+def test_a_mismatch_is_traced_to_the_platform_that_it_sits_in(registry):
+    """Of the treatment on android six in ten are lost; everywhere else the split is even."""
+    rng = np.random.default_rng(7)
+    platforms = rng.choice(["web", "ios", "android"], 6000, p=[0.5, 0.2, 0.3])
+    treated = rng.random(6000) < 0.5
+    kept = ~(treated & (platforms == "android") & (rng.random(6000) < 0.6))
+    users, arms = np.flatnonzero(kept), np.where(treated[kept], "treatment", "control")
+    con = empty_warehouse()
+    days = [at(float(day)) for day in rng.uniform(0, 20, len(users))]
+    add_exposures(con, [f"u{i}" for i in users], list(arms), when=days, platform=list(platforms[kept]))
+    result = _read_out(con, registry)
+    finding = next(one for one in result.findings if one.kind == "srm")
+    assert finding.details["segment"] == "platform: android"
+    in_it = [arm for arm, platform in zip(arms, platforms[kept], strict=True) if platform == "android"]
+    share = in_it.count("treatment") / len(in_it)
+    told = f"it sits in platform android ({len(in_it):,} units: control {1 - share:.4f}, treatment {share:.4f})"
+    assert told in finding.message
+    assert {row.mismatch_at for row in result.rows if row.role == "srm"} == {told + ", without which the split is as declared"}
+    assert math.exp(finding.details["segment_log_p"]) == pytest.approx(
+        stats.chisquare([in_it.count("control"), in_it.count("treatment")]).pvalue, rel=1e-6
+    )
+
+
+def test_a_mismatch_that_is_everywhere_is_not_blamed_on_a_segment(registry):
+    rng = np.random.default_rng(8)
+    platforms = list(rng.choice(["web", "ios", "android"], 8000))
+    con = empty_warehouse()
+    arms = ["treatment" if flag else "control" for flag in rng.random(8000) < 0.4]
+    add_exposures(con, [f"u{i}" for i in range(8000)], arms, platform=platforms)
+    finding = next(one for one in _read_out(con, registry).findings if one.kind == "srm")
+    assert finding.details["segment"] is None
+    assert "it sits in no single platform" in finding.message
+
+
+def test_a_sound_split_of_a_segment_of_chance_raises_nothing(registry):
+    """Where the whole is as declared no segment is asked: of many, one is odd by chance."""
+    con = empty_warehouse()
+    arms = ["control", "treatment"] * 2000
+    add_exposures(con, [f"u{i}" for i in range(4000)], arms, platform=["web", "ios"] * 2000)
+    assert not [one for one in _read_out(con, registry).findings if one.kind == "srm"]
+
+
+def test_units_in_a_closed_arm_or_an_unknown_one_are_a_leak(registry):
+    base = registry.experiments["checkout_redesign"]
+    closed = dataclasses.replace(base, variants={"control": 0.5, "treatment": 0.5, "old": 0.0})
+    con = empty_warehouse()
+    add_exposures(con, [f"u{i}" for i in range(1000)], ["control", "treatment"] * 500)
+    add_exposures(con, ["v1", "v2", "v3"], ["old", "old", "typo"])
+    result = _read_out(con, ExperimentRegistry({base.name: closed}, registry.metrics, registry.defaults))
+    leak = next(one for one in result.findings if one.kind == "variant_leak")
+    assert (leak.severity, leak.details) == ("warning", {"leaked": 3, "exposed": 1003})
+    srm = [row for row in result.rows if row.role == "srm"]
+    assert [(row.variant, row.n, row.verdict) for row in srm] == [("control", 500, "ok"), ("treatment", 500, "ok")]
+    assert "2 closed_variant, 1 undeclared_variant" in srm[0].method
+    add_exposures(con, [f"w{i}" for i in range(20)], ["old"] * 20)
+    result = _read_out(con, ExperimentRegistry({base.name: closed}, registry.metrics, registry.defaults))
+    assert next(one for one in result.findings if one.kind == "variant_leak").severity == "critical"
+
+
+@pytest.mark.parametrize(("torn", "found"), [(10, False), (11, True)])
+def test_contamination_is_said_from_one_unit_in_a_hundred(registry, torn, found):
+    con = empty_warehouse()
+    whole = 1000 - torn
+    add_exposures(con, [f"u{i}" for i in range(whole)], (["control", "treatment"] * 500)[:whole])
+    add_exposures(con, [f"v{i}" for i in range(torn)], ["control"] * torn, contaminated=True)
+    assert ("contaminated" in _kinds(_read_out(con, registry))) == found
+
+
+def test_p_values_are_corrected_for_how_many_were_asked(registry):
+    """Three arms and two secondaries: Holm over the arms of the primary, Benjamini-Hochberg over four secondaries."""
+    from statsmodels.stats.multitest import multipletests
+
+    rng = np.random.default_rng(11)
+    users = [f"u{i}" for i in range(6000)]
+    arms = rng.choice(["control", "treatment", "bold"], 6000)
+    con = empty_warehouse()
+    add_exposures(con, users, list(arms))
+    chance = np.select([arms == "treatment", arms == "bold"], [0.325, 0.34], 0.3)
+    buyers = [user for user, buys in zip(users, rng.random(6000) < chance, strict=True) if buys]
+    add_events(con, "purchase", buyers, at(5), price=[Decimal(20)] * len(buyers), quantity=1)
+    views = rng.integers(1, 4, 6000)
+    add_events(con, "page_timing", list(np.repeat(users, views)), at(3), load_ms=rng.normal(500, 50, views.sum()))
+    base = registry.experiments["checkout_redesign"]
+    three = dataclasses.replace(
+        base, variants={"control": 1 / 3, "treatment": 1 / 3, "bold": 1 / 3},
+        secondary=("revenue_per_user", "p95_latency_ms"), guardrails=(),
+    )  # fmt: skip
+    rows = _read_out(con, ExperimentRegistry({base.name: three}, registry.metrics, registry.defaults)).rows
+    for role, method in (("primary", "holm"), ("secondary", "fdr_bh")):
+        family = [row for row in rows if row.role == role]
+        assert len(family) == (2 if role == "primary" else 4)
+        wanted = multipletests([row.p_value for row in family], method=method)[1]
+        assert [math.exp(row.adjusted_log_p) for row in family] == pytest.approx(list(wanted), rel=1e-9)
+        for row in family:
+            proven = math.exp(row.adjusted_log_p) < 0.05
+            assert (row.verdict in ("better", "worse")) == proven
+    assert {row.adjusted_log_p for row in rows if row.role == "srm"} == {None}

@@ -12,6 +12,7 @@ from scipy import optimize
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import NormalIndPower
 
+from zantara_pipeline.statistics import Estimate, always_valid_effect, welch_effect
 from zantara_pipeline.statistics.confidence_sequences import (
     always_valid_half_width,
     log_always_valid_p,
@@ -89,3 +90,67 @@ def test_sizes_that_make_no_sense_are_refused() -> None:
             fixed_drift(alpha, power)
     with pytest.raises(ValueError, match="share"):
         minimum_detectable_effect(1.0, 100, share=1.0)
+
+
+def test_the_always_valid_effect_by_hand() -> None:
+    """2,000 units, a difference of 0.1 with variance 0.001: half a width from the published formula, t / z wider."""
+    from scipy import stats
+
+    control, treatment = Estimate(1.0, 0.0005, 1000), Estimate(1.1, 0.0005, 1000)
+    found = always_valid_effect(control, treatment, horizon_units=10_000)
+    assert found is not None
+    rho = (-2 * math.log(0.05) + math.log(1 - 2 * math.log(0.05))) / 10_000  # per unit of sigma^2
+    n, sigma2 = 2000, 0.001 * 2000
+    half = math.sqrt(sigma2) * math.sqrt((n * rho + 1) / (n * n * rho) * math.log((n * rho + 1) / 0.05**2))
+    half *= stats.t.ppf(0.975, 1998) / stats.norm.ppf(0.975)
+    assert (found.difference_low, found.difference_high) == pytest.approx((0.1 - half, 0.1 + half), rel=1e-9)
+    assert (found.p_value < 0.05) == (found.difference_low > 0)
+    assert found.difference_low < welch_effect(control, treatment).difference_low
+
+
+def test_the_always_valid_p_and_interval_agree() -> None:
+    for difference in (0.05, 0.1, 0.11, 0.12, 0.13, 0.2):
+        found = always_valid_effect(Estimate(1, 0.0005, 40), Estimate(1 + difference, 0.0005, 50), horizon_units=100)
+        assert found is not None
+        assert (found.p_value < 0.05) == (found.difference_low > 0)
+
+
+def test_looking_daily_at_harm_that_is_none_is_wrong_at_most_as_often_as_said() -> None:
+    """p95 of clustered page views, 28 daily looks, no difference: the whole sequence misses 0 in at most 5 %."""
+    rng = np.random.default_rng(20261127)
+    wrong = sum(_p95_run_misses(rng) for _ in range(400))
+    assert wrong / 400 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 400)
+
+
+def _p95_run_misses(rng: np.random.Generator) -> bool:
+    """Units arrive day by day, 1 to 7 views each; is 0 outside the interval on any of 28 days?"""
+    units = 28 * 60
+    views = rng.integers(1, 8, units)
+    owner = np.repeat(np.arange(units), views)
+    loads = np.exp(rng.normal(6, 0.3, units))[owner] * np.exp(rng.normal(0, 0.2, len(owner)))
+    treated = rng.random(units) < 0.5
+    for day in range(1, 29):
+        seen = owner < day * 60
+        arms = []
+        for arm in (False, True):
+            mine = seen & (treated[owner] == arm)
+            arms.append(_p95(loads[mine], owner[mine]))
+        effect = always_valid_effect(arms[0], arms[1], horizon_units=1000)
+        if effect is not None and not effect.difference_low <= 0 <= effect.difference_high:
+            return True
+    return False
+
+
+def _p95(values: np.ndarray, owners: np.ndarray) -> Estimate:
+    """By the same published formula as the SQL, written anew with numpy."""
+    _, unit = np.unique(owners, return_inverse=True)
+    n, total = unit.max() + 1, np.bincount(unit)
+    centre = np.quantile(values, 0.95)
+    above = np.bincount(unit, weights=values > centre)
+    share = above.sum() / total.sum()
+    error = math.sqrt(np.var(above - share * total, ddof=1) / n) / total.mean()
+    ranked, size = np.sort(values), len(values)
+    low = max(1, math.floor(size * (0.95 - 1.96 * error)))
+    high = min(size, math.ceil(size * (0.95 + 1.96 * error)))
+    slope = (ranked[high - 1] - ranked[low - 1]) * size / max(high - low, 1)
+    return Estimate(float(centre), float((slope * error) ** 2), int(n))

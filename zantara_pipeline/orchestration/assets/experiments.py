@@ -28,7 +28,9 @@ _COMMON: dict[str, Any] = {
 _METRIC_EVENTS = [
     ["staging", f"stg_lake__{name}"] for name in ("purchase", "page_timing", "app_crashed", "session_started")
 ]
-KINDS = ("srm", "assignment_disagrees", "cuped_absent", "cuped_below_floor", "guardrail_harm")
+KINDS = (
+    "srm", "assignment_disagrees", "variant_leak", "contaminated", "cuped_absent", "cuped_below_floor", "guardrail_harm",
+)  # fmt: skip
 
 
 def experiment_dirs(pipeline: Pipeline) -> list[Path]:
