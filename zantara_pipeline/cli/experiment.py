@@ -194,6 +194,68 @@ def show(name: Name, as_json: AsJson = False) -> None:
         print(f"{'stop':12} {one['token']} on {one['stopped_at'][:10]} ({one['cause']}): {one['reason']}; {ended}")
 
 
+@app.command("check")
+def check(name: Name, as_json: AsJson = False) -> None:
+    """The checklist of an experiment, and the smallest effect that it can find; ends with 1 where a point is open.
+
+    A run stops before the scorecard while an experiment that has begun has open points.
+
+    Example: zantara experiment check checkout_redesign
+    """
+    from zantara_pipeline.experiments.checklist import checklist
+    from zantara_pipeline.tracking.plan import load_plan
+
+    experiment = _experiment(name)
+    points = checklist(experiment, load_plan(load_settings().contract_dirs).required_properties())
+    power = _power_of(experiment)
+    if as_json:
+        told = [{"point": one.name, "passed": one.passed, "said": one.said} for one in points]
+        print(json.dumps({"experiment": name, "points": told, "power": power}))
+    else:
+        print_table(("", "point", "what"), (("ok" if one.passed else "OPEN", one.name, one.said) for one in points))
+        print(f"power: {power}")
+    if not all(one.passed for one in points):
+        raise typer.Exit(1)
+
+
+@app.command("decide")
+def decide_again(name: Name, as_json: AsJson = False) -> None:
+    """Decide again by the last run's scorecard and looks, and hold that against what the run wrote; changes nothing.
+
+    Ends with 1 where the two differ.
+
+    Example: zantara experiment decide checkout_redesign
+    """
+    from zantara_pipeline.experiments.decisions import decide
+    from zantara_pipeline.experiments.looks import read_looks
+    from zantara_pipeline.experiments.scorecard import read_scorecard
+
+    experiment, written = _experiment(name), _written(name)
+    if written is None:
+        raise InputError("no run has decided it yet", name, "run `zantara run` first")
+    with published(Home(load_settings().home)) as con:
+        rows = [row for row in read_scorecard(con) if row.experiment_id == name]
+    found = decide(experiment, rows, written["as_of"], read_looks(_ledger()).get(name, ()))
+    same = {
+        "decision": (found.decision, list(found.variants), list(found.reasons))
+        == (written["decision"], written["variants"], written["reasons"]),
+        "input_hash": found.input_hash == written["input_hash"],
+        "config_hash": found.config_hash == written["config_hash"],
+    }
+    if as_json:
+        told = {"experiment": name, "decision": found.decision, "variants": found.variants, "reasons": found.reasons}
+        hashes = {"input_hash": found.input_hash, "config_hash": found.config_hash}
+        print(json.dumps(told | hashes | {"as_of": written["as_of"].isoformat(), "same": same}))
+    else:
+        print(f"{name}: {found.decision}{' ' + ', '.join(found.variants) if found.variants else ''}")
+        for reason in found.reasons:
+            print(f"because      {reason}")
+        for what, equal in same.items():
+            print(f"{what:12} {'as the run wrote it' if equal else 'DIFFERS from what the run wrote'}")
+    if not all(same.values()):
+        raise typer.Exit(1)
+
+
 @app.command("stop")
 def stop_experiment(name: Name, because: Because) -> None:
     """Take an experiment out of serving: applications show control as soon as they read experiments.json.
@@ -296,7 +358,43 @@ def _told(name: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _power_of(experiment: Any) -> str:
+    """By the moments of the last run, if there was one; nothing of people is read."""
+    from zantara_pipeline.experiments.planning import smallest_effect
+    from zantara_pipeline.statistics import Moments
+
+    rows: list[Any] = []
+    if Home(load_settings().home).published.exists():
+        with published(Home(load_settings().home)) as con:
+            if con.execute(_MOMENTS_EXIST).fetchall():
+                rows = con.execute(_CONTROL, [experiment.name, experiment.primary, experiment.control]).fetchall()
+    if not rows or rows[0][1][0] != "value":
+        return "unknown before a run has seen exposures; `zantara experiment power` tells by a rate or a deviation"
+    n, names, sums, products = rows[0]
+    found = smallest_effect(experiment, Moments(n, tuple(names), tuple(sums), tuple(products)), "value")
+    if found is None:
+        return f"{experiment.primary} does not vary in {experiment.control} so far"
+    told = f"{experiment.horizon_units:,} units show {experiment.primary} {found:+.1%} {experiment.power:.0%} of the time"
+    if experiment.minimum_effect is not None:
+        enough = "is enough" if found <= experiment.minimum_effect else "is NOT enough"
+        told += f", which {enough} for the declared {experiment.minimum_effect:+.1%}"
+    return told
+
+
+_MOMENTS_EXIST = "SELECT 1 FROM duckdb_tables() WHERE schema_name = 'experiments' AND table_name = 'moments'"
+_CONTROL = (
+    "SELECT n, names, sums, products FROM experiments.moments "
+    "WHERE experiment_id = ? AND metric = ? AND variant = ? AND stratum = 'all'"
+)
+
+
 def _decision(name: str) -> tuple[datetime, str, list[str]] | None:
+    found = _written(name)
+    return (found["as_of"], found["decision"], found["reasons"]) if found else None
+
+
+def _written(name: str) -> dict[str, Any] | None:
+    """The row of experiments.decisions."""
     home = Home(load_settings().home)
     if not home.published.exists():
         return None
@@ -304,9 +402,10 @@ def _decision(name: str) -> tuple[datetime, str, list[str]] | None:
         there = "SELECT 1 FROM duckdb_tables() WHERE schema_name = 'experiments' AND table_name = 'decisions'"
         if not con.execute(there).fetchall():
             return None
-        query = "SELECT as_of, decision, reasons FROM experiments.decisions WHERE experiment_id = ?"
-        rows = con.execute(query, [name]).fetchall()
-    return (rows[0][0], rows[0][1], rows[0][2]) if rows else None
+        found = con.execute("FROM experiments.decisions WHERE experiment_id = ?", [name])
+        columns = [column[0] for column in found.description or []]
+        rows = found.fetchall()
+    return dict(zip(columns, rows[0], strict=True)) if rows else None
 
 
 def _one_of(**given: float | None) -> None:

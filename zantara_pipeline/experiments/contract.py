@@ -147,6 +147,23 @@ class Variant(_Strict):
     weight: float = Field(ge=0, le=1)
 
 
+class Spillover(_Strict):
+    """Can what is shown to one unit reach another one, of another variant? ``because`` says why, or why not."""
+
+    possible: bool
+    because: str = Field(min_length=1)
+
+    @field_validator("possible")
+    @classmethod
+    def _people_are_compared(cls, possible: bool) -> bool:
+        if possible:
+            raise ValueError(
+                "runs compare people, whose intervals are too narrow then: analyse this one by its clusters with "
+                "`zantara experiment analyze` and leave it out here"
+            )
+        return possible
+
+
 class ExperimentFile(_Strict):
     """`<experiment>.yaml`. Keys of the defaults may be given again and then hold for this experiment alone."""
 
@@ -158,7 +175,12 @@ class ExperimentFile(_Strict):
     variants: list[Variant] = Field(min_length=2)
     control: VariantName = "control"
     primary: Name
+    minimum_effect: str | None = None
+    power: Share = 0.8
     secondary: list[Name] = []
+    spillover: Spillover | None = None
+    rollback: str | None = Field(default=None, min_length=1)
+    without_cuped_because: str | None = Field(default=None, min_length=1)
     start: dt.date
     end: dt.date
     looks: list[int] | None = Field(default=None, min_length=1)
@@ -177,6 +199,14 @@ class ExperimentFile(_Strict):
     def _one_primary(cls, value: Any) -> Any:
         if isinstance(value, list):
             raise ValueError(f"an experiment has exactly one primary metric, this one names {len(value)}")
+        return value
+
+    @field_validator("minimum_effect")
+    @classmethod
+    def _effect_is_a_share(cls, value: str | None) -> str | None:
+        match = _THRESHOLD.match(value) if value else None
+        if value is not None and (match is None or not match.group(3) or not float(match.group(2))):
+            raise ValueError('must look like "+5%": a change of the primary metric, relative to control')
         return value
 
     @field_validator("variants")

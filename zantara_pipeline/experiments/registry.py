@@ -16,7 +16,14 @@ from typing import Literal
 
 from zantara_pipeline.contracts_io import PACKAGED, LineOf, load_yaml, overlay_files, validate_contract
 from zantara_pipeline.errors import InputError
-from zantara_pipeline.experiments.contract import Defaults, DefaultsFile, ExperimentFile, GuardrailRule, Metric
+from zantara_pipeline.experiments.contract import (
+    Defaults,
+    DefaultsFile,
+    ExperimentFile,
+    GuardrailRule,
+    Metric,
+    Spillover,
+)
 
 PACKAGED_EXPERIMENTS = PACKAGED / "experiments"
 DEFAULTS_FILE = "ab-test-guardrails.yaml"
@@ -28,7 +35,7 @@ class Experiment:
     """One experiment with defaults filled in. ``start`` is its first instant, ``end`` the first instant after it (UTC).
 
     ``variants`` maps each variant to its weight; ``salt`` None: units were assigned by something that is not known here; ``looks`` are days after the start on which effects are judged, the
-    last of them the last day; ``config_hash`` is the sha256 of all its settled keys and of its metrics' definitions.
+    last of them the last day; ``minimum_effect`` is a size relative to control (0.05 is 5 %), to be found with ``power``; ``config_hash`` is the sha256 of all its settled keys and of its metrics' definitions.
     """
 
     name: str
@@ -52,6 +59,11 @@ class Experiment:
     cuped_min_reduction: float
     pre_period_days: int
     config_hash: str
+    minimum_effect: float | None = None
+    power: float = 0.8
+    spillover: Spillover | None = None
+    rollback: str | None = None
+    without_cuped_because: str | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -261,6 +273,11 @@ def _resolve(parsed: ExperimentFile, defaults: Defaults, metrics: Mapping[str, M
         variance_reduction=settled["variance_reduction"],
         cuped_min_reduction=settled["cuped_min_reduction"],
         pre_period_days=settled["pre_period_days"],
+        minimum_effect=abs(float(parsed.minimum_effect[:-1])) / 100 if parsed.minimum_effect else None,
+        power=parsed.power,
+        spillover=parsed.spillover,
+        rollback=parsed.rollback,
+        without_cuped_because=parsed.without_cuped_because,
         config_hash=_sha256({"experiment": settled, "metrics": used}),
     )
 

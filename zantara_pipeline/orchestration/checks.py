@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from zantara_pipeline.experiments import load_experiments
+from zantara_pipeline.experiments.checklist import checklist
+from zantara_pipeline.orchestration.assets.experiments import experiment_dirs, moments
 from zantara_pipeline.orchestration.assets.tracking import ACCEPTED, QUARANTINE
 from zantara_pipeline.orchestration.pipeline import Pipeline
 from zantara_pipeline.tracking.audit import audit_accepted, unbalanced_files
@@ -61,4 +64,25 @@ def _rejects_table(found: Sequence[Stream]) -> dg.TableMetadataValue:
     return dg.MetadataValue.table([dg.TableRecord(record) for record in records], schema)
 
 
-CHECKS = [files_balance, pandera_agrees, rejects_as_promised]
+@dg.asset_check(
+    asset=moments,
+    blocking=True,
+    description="Every experiment that has begun has its checklist settled: stable key, logged exposure, guardrails, sample "
+    "ratio check, CUPED or a reason, whole weeks, spillover (`zantara experiment check` says what is missing).",
+)
+def checklists_are_settled(
+    context: dg.AssetCheckExecutionContext, pipeline: dg.ResourceParam[Pipeline]
+) -> dg.AssetCheckResult:
+    as_of = pipeline.as_of(context)
+    begun = [one for one in load_experiments(experiment_dirs(pipeline)).experiments.values() if one.start <= as_of]
+    required = pipeline.plan.required_properties()
+    open_points = [
+        f"{one.name}: {point.name}: {point.said}"
+        for one in begun
+        for point in checklist(one, required)
+        if not point.passed
+    ]
+    return dg.AssetCheckResult(passed=not open_points, metadata={"begun": len(begun), "open": open_points})
+
+
+CHECKS = [files_balance, pandera_agrees, rejects_as_promised, checklists_are_settled]

@@ -402,6 +402,13 @@ class TrackingPlan:
     def purposes(self) -> tuple[str, ...]:
         return tuple(sorted(self.privacy.purposes))
 
+    def required_properties(self) -> dict[str, frozenset[str]]:
+        """Event -> the properties that it always carries, never null."""
+        return {
+            name: frozenset(key for key, one in event.properties.items() if one.required and not one.allows_null)
+            for name, event in self.events.items()
+        }
+
     def category(self, event: str | None) -> str | None:
         """The consent category of an event; an event that nobody declared has the contract's fallback."""
         plan = self.events.get(event or "")
