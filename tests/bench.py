@@ -215,6 +215,13 @@ def bench_entities(work: Path, events: int) -> None:
     bench_entities.main(work, events, measure)
 
 
+def bench_moments(events: int) -> None:
+    """Moments of one new day on day 7 and on day 28 of an experiment."""
+    from tests import bench_moments
+
+    bench_moments.main(events)
+
+
 def bench_erase(work: Path, events: int) -> None:
     """A hundred people leave a home in one batch."""
     from tests import bench_erase
@@ -246,11 +253,11 @@ def main() -> None:
     parser.add_argument(
         "--events",
         type=int,
-        help="lines of the ingest and the entities bench (1,000,000), and of the erase bench (300,000)",
+        help="lines of the ingest, the entities and the moments bench (1,000,000), and of the erase bench (300,000)",
     )
     parser.add_argument("--pairs", type=int, default=3, help="pairs of the ingest bench")
     parser.add_argument(
-        "--only", choices=["ingest", "run", "imports", "day", "entities", "erase"], help="one bench alone"
+        "--only", choices=["ingest", "run", "imports", "day", "entities", "moments", "erase"], help="one bench alone"
     )
     options = parser.parse_args()
     for name in ("ZANTARA_HOME", "ZANTARA_LANDING", "ZANTARA_ITEMS", "ZANTARA_CONSENT", "ZANTARA_CONTRACTS"):
@@ -263,6 +270,7 @@ def main() -> None:
             "run": lambda: bench_run(work),
             "day": lambda: bench_new_day(work),
             "entities": lambda: bench_entities(work / "entities", options.events or 1_000_000),
+            "moments": lambda: bench_moments(options.events or 1_000_000),
             "erase": lambda: bench_erase(work / "erase", options.events or 300_000),
         }
         for name, bench in benches.items():

@@ -51,6 +51,8 @@
         from {{ this }}
         where not is_duplicate and {{ is_unstaged() }}
         group by all;
+        create or replace table state.leaving_dates as
+        select distinct received_date from {{ this }} where {{ is_unstaged() }};
     {% else %}
         {# consent_history follows the ledger of consent and not events; it may have run before #}
         delete from state.touched where entity != 'consent';
@@ -87,10 +89,16 @@
         )
         select {{ next_build() }}, noted.* from noted
         union all
-        {# properties may have changed where nothing of the index did: whoever reads those asks the events of these dates #}
+        {# properties may have changed where nothing of the index did: whoever reads those asks the events of these dates;
+           of a date that retention took there are none to ask, and whoever kept what they were has to know that, too #}
         select {{ next_build() }}, 'received_date', cast(dates.received_date as varchar), null, null
-        from (select distinct events.received_date from {{ this }} as events where {{ is_restaged('events.received_date') }}) as dates;
+        from (
+            select events.received_date from {{ this }} as events where {{ is_restaged('events.received_date') }}
+            union
+            select leaving.received_date from state.leaving_dates as leaving
+        ) as dates;
         drop table state.leaving_events;
+        drop table state.leaving_dates;
         drop table state.changed_events;
     {% else %}
         select 1

@@ -374,7 +374,9 @@ def _power_of(experiment: Any) -> str:
     found = smallest_effect(experiment, Moments(n, tuple(names), tuple(sums), tuple(products)), "value")
     if found is None:
         return f"{experiment.primary} does not vary in {experiment.control} so far"
-    told = f"{experiment.horizon_units:,} units show {experiment.primary} {found:+.1%} {experiment.power:.0%} of the time"
+    told = (
+        f"{experiment.horizon_units:,} units show {experiment.primary} {found:+.1%} {experiment.power:.0%} of the time"
+    )
     if experiment.minimum_effect is not None:
         enough = "is enough" if found <= experiment.minimum_effect else "is NOT enough"
         told += f", which {enough} for the declared {experiment.minimum_effect:+.1%}"

@@ -68,6 +68,7 @@ class Defaults(_Strict):
     min_duration_days: int = Field(ge=1)
     guardrails: list[GuardrailRule]
     srm_alpha: Share = 0.001
+    srm_floor: float = Field(default=0.001, ge=0, lt=1)
     horizon_units: int = Field(default=10_000, ge=2)
     pre_period_days: int = Field(default=28, ge=1)
     cuped_min_reduction: float = Field(default=0.02, ge=0, lt=1)
@@ -187,6 +188,7 @@ class ExperimentFile(_Strict):
     spending: Literal["obrien_fleming", "pocock"] = "obrien_fleming"
     srm_check: Literal["chi_square"] | None = None
     srm_alpha: Share | None = None
+    srm_floor: float | None = Field(default=None, ge=0, lt=1)
     horizon_units: int | None = Field(default=None, ge=2)
     variance_reduction: Literal["cuped", "none"] | None = None
     cuped_min_reduction: float | None = Field(default=None, ge=0, lt=1)

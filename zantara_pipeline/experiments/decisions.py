@@ -9,8 +9,8 @@
 | do_not_ship | the primary metric of every variant is worse |
 | inconclusive | the last look decided none of these: no proof either way, or a guardrail that is not proven safe |
 
-The two stops are said at any time. A split may be looked at daily (srm_alpha of .001: under 1 % false alarms over 28 looks),
-harm by an interval that holds at all looks together (verdicts.py). Effects are judged at planned looks alone (looks.py);
+The two stops are said at any time: of a split whose days share srm_alpha (srm.py), and of harm by an interval that holds at all
+looks together (verdicts.py). Effects are judged at planned looks alone (looks.py);
 what a look decided stays, whatever later runs would say.
 
 Belongs here: those rules, and writing experiments.decisions. Does not belong here: verdicts of single metrics

@@ -1,7 +1,7 @@
-"""Moments per experiment, variant and metric: the only place where unit-level rows are read.
+"""Moments per experiment, variant and metric: all that the statistics need to know of units.
 
-Belongs here: the SQL from staged events to counts, sums and cross products, one named query per step. Does not belong
-here: estimates and tests on the moments (`scorecard`). User rows never leave DuckDB.
+Belongs here: which event rows a metric reads, quantiles, publishing counts, sums and cross products. Does not belong here: what
+single units did so far (`unit_state`), estimates and tests on the moments (`scorecard`). User rows never leave DuckDB.
 
 Sums are exact: values are DECIMAL(19,4), products DECIMAL(38,8), cast to DOUBLE once at the end, because sums of DOUBLE
 differ from run to run with the order of threads. 19 digits, not 18: DuckDB gives the product of two DECIMAL(18,4) 18
@@ -20,6 +20,7 @@ import duckdb
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.experiments.contract import Metric, Source
 from zantara_pipeline.experiments.registry import METRICS_FILE, ExperimentRegistry
+from zantara_pipeline.experiments.unit_state import Part, begin_following, drop_following, follow_metric, mark_followed
 from zantara_pipeline.experiments.units import UnitCounts, check_as_of, classify_units, drop_units
 from zantara_pipeline.statistics import Moments
 
@@ -46,69 +47,19 @@ CREATE_MOMENTS = "create or replace temp table experiment_moments ({columns})"
 
 # Rows of one event that may be counted. Analysis of experiments is the analytics purpose.
 EVENT_ROWS = """
-select user_id, occurred_at, {amount} as amount, {key} as key
+select user_id, occurred_at, received_date, {amount} as amount, {key} as key
 from staging.stg_lake__{event}
 where consent_analytics and user_id is not null and occurred_at <= $as_of and received_at <= $as_of
 """
 
-# Per unit: the source's total from first exposure to end, and in the pre-period before the start.
-UNIT_TOTALS = """
-create or replace temp table {target} as
-with event_rows as ({rows})
-select
-    unit.experiment_id,
-    unit.unit_id,
-    {aggregate} filter (where event_rows.occurred_at >= unit.first_exposed_at) as during,
-    {aggregate} filter (where event_rows.occurred_at < unit.starts_at) as before
-from experiment_units as unit
-join event_rows
-    on event_rows.user_id = unit.unit_id
-    and event_rows.occurred_at >= unit.pre_starts_at
-    and event_rows.occurred_at < unit.ends_at
-where list_contains($experiments, unit.experiment_id)
-group by all
-"""
-
-# Mean and proportion. A unit without rows has value 0 and covariate 0: it was exposed, so it counts.
-MEAN_MOMENTS = """
+# The numbers of units, summed (unit_state.py): value and covariate, or numerator and denominator.
+FROM_SUMS = """
 insert into experiment_moments
-with unit_values as (
-    select unit.experiment_id, unit.variant, {value} as y, {covariate} as x
-    from experiment_units as unit
-    left join unit_totals as total using (experiment_id, unit_id)
-    where list_contains($experiments, unit.experiment_id)
-)
 select
-    experiment_id, variant, $metric, 'all', $as_of, count(*),
-    ['value', 'covariate'],
-    [sum(y)::double, sum(x)::double],
-    [sum(y * y)::double, sum(y * x)::double, sum(x * x)::double],
-    null, null
-from unit_values
-group by experiment_id, variant
-"""
-
-RATIO_MOMENTS = """
-insert into experiment_moments
-with unit_values as (
-    select
-        unit.experiment_id,
-        unit.variant,
-        coalesce(top.during, 0)::decimal(19, 4) as y,
-        coalesce(bottom.during, 0)::decimal(19, 4) as d
-    from experiment_units as unit
-    left join unit_totals as top using (experiment_id, unit_id)
-    left join unit_denominators as bottom using (experiment_id, unit_id)
-    where list_contains($experiments, unit.experiment_id)
-)
-select
-    experiment_id, variant, $metric, 'all', $as_of, count(*),
-    ['numerator', 'denominator'],
-    [sum(y)::double, sum(d)::double],
-    [sum(y * y)::double, sum(y * d)::double, sum(d * d)::double],
-    null, null
-from unit_values
-group by experiment_id, variant
+    experiment_id, variant, metric, 'all', $as_of, n, $names, [a::double, b::double],
+    [aa::double, ab::double, bb::double], null, null
+from state.experiment_sums
+where metric = $metric and list_contains($experiments, experiment_id)
 """
 
 OBSERVATIONS = """
@@ -211,6 +162,8 @@ create or replace table experiments.moments as
 select * from experiment_moments order by experiment_id, metric, variant, stratum
 """
 
+FOLLOWED = "select 1 from state.experiment_values where metric = $metric limit 1"
+
 READ_MOMENTS = """
 select experiment_id, metric, variant, n, names, sums, products, quantile_value, quantile_slope
 from experiments.moments
@@ -250,18 +203,21 @@ def build_moments(con: duckdb.DuckDBPyConnection, registry: ExperimentRegistry, 
         counts, unregistered = classify_units(con, registry, as_of)
         with_units = {name for name, count in counts.items() if count.eligible}
         con.execute(CREATE_MOMENTS.format(columns=", ".join(f"{name} {kind}" for name, kind, _ in COLUMNS)))
-        for metric, experiments in registry.metrics_in_use().items():
-            wanted = [name for name in experiments if name in with_units]
-            if wanted:
-                _add_metric(con, metric, registry.metrics[metric], wanted, as_of)
         with transaction(con):
+            definitions = {name: experiment.config_hash for name, experiment in registry.experiments.items()}
+            begin_following(con, definitions, as_of)
+            for metric, experiments in registry.metrics_in_use().items():
+                if with_units & set(experiments) or con.execute(FOLLOWED, {"metric": metric}).fetchall():
+                    _add_metric(con, metric, registry.metrics[metric], list(experiments), as_of)
+            mark_followed(con, as_of)
             con.execute("create schema if not exists experiments")
             con.execute(PUBLISH_MOMENTS)
             comment_columns(con, "experiments.moments", COLUMNS)
         rows = con.execute("select count(*) from experiments.moments").fetchall()[0][0]
     finally:
         drop_units(con)
-        for table in ("experiment_moments", "unit_totals", "unit_denominators", "unit_observations"):
+        drop_following(con)
+        for table in ("experiment_moments", "unit_observations"):
             con.execute(f"drop table if exists temp.{table}")
     idle = {name: _why_idle(count) for name, count in counts.items() if not count.eligible}
     return MomentsResult(rows, counts, idle, unregistered)
@@ -313,19 +269,10 @@ def _add_metric(
         if metric.type == "quantile":
             con.execute(OBSERVATIONS.format(rows=_event_rows(metric.source(), "double")), common)
             con.execute(QUANTILE_MOMENTS.format(quantile=metric.quantile), {**common, "metric": name})
-        elif metric.type == "ratio" and metric.numerator and metric.denominator:
-            _unit_totals(con, "unit_totals", metric.numerator, common)
-            _unit_totals(con, "unit_denominators", metric.denominator, common)
-            con.execute(RATIO_MOMENTS, {**common, "metric": name})
         else:
-            _unit_totals(con, "unit_totals", metric.source(), common)
-            unit_value = "(coalesce(total.{side}, 0) > 0)::integer"
-            if metric.type == "mean":
-                unit_value = "coalesce(total.{side}, 0)::decimal(19, 4)"
-            query = MEAN_MOMENTS.format(
-                value=unit_value.format(side="during"), covariate=unit_value.format(side="before")
-            )
-            con.execute(query, {**common, "metric": name})
+            names, parts, values = _followed(metric)
+            follow_metric(con, name, parts, experiments, values, as_of)
+            con.execute(FROM_SUMS, {**common, "metric": name, "names": names})
     except (duckdb.OutOfRangeException, duckdb.ConversionException):
         raise InputError(
             f"metric '{name}' has values that are not finite or too large to sum exactly (over 1e14 a unit)",
@@ -334,14 +281,26 @@ def _add_metric(
         ) from None
 
 
-def _unit_totals(con: duckdb.DuckDBPyConnection, target: str, source: Source, parameters: Mapping[str, object]) -> None:
-    aggregate = "count(*)"
-    if source.distinct:
-        aggregate = "count(distinct event_rows.key)"
-    elif source.value:
-        aggregate = "sum(event_rows.amount)"
-    query = UNIT_TOTALS.format(target=target, rows=_event_rows(source, "decimal(19, 4)"), aggregate=aggregate)
-    con.execute(query, dict(parameters))
+def _followed(metric: Metric) -> tuple[list[str], list[Part], tuple[str, str]]:
+    """Names of the two numbers of a unit, where they come from, and how they are made of that (`follow_metric`)."""
+    if metric.type == "ratio" and metric.numerator and metric.denominator:
+        parts = [_part("top", metric.numerator), _part("bottom", metric.denominator)]
+        return ["numerator", "denominator"], parts, (_number("top_during"), _number("bottom_during"))
+    of = _any if metric.type == "proportion" else _number
+    return ["value", "covariate"], [_part("value", metric.source())], (of("value_during"), of("value_before"))
+
+
+def _number(column: str) -> str:
+    return f"coalesce(total.{column}, 0)::decimal(19, 4)"
+
+
+def _any(column: str) -> str:
+    return f"(coalesce(total.{column}, 0) > 0)::integer::decimal(19, 4)"
+
+
+def _part(name: str, source: Source) -> Part:
+    counted = not (source.distinct or source.value)
+    return Part(name, _event_rows(source, "decimal(19, 4)"), bool(source.distinct), counted)
 
 
 def _event_rows(source: Source, kind: str) -> str:

@@ -54,6 +54,7 @@ class Experiment:
     spending: Literal["obrien_fleming", "pocock"]
     min_duration_days: int
     srm_alpha: float
+    srm_floor: float
     horizon_units: int
     variance_reduction: str
     cuped_min_reduction: float
@@ -269,6 +270,7 @@ def _resolve(parsed: ExperimentFile, defaults: Defaults, metrics: Mapping[str, M
         spending=parsed.spending,
         min_duration_days=settled["min_duration_days"],
         srm_alpha=settled["srm_alpha"],
+        srm_floor=settled["srm_floor"],
         horizon_units=settled["horizon_units"],
         variance_reduction=settled["variance_reduction"],
         cuped_min_reduction=settled["cuped_min_reduction"],

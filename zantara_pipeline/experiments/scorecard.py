@@ -27,6 +27,7 @@ from zantara_pipeline.experiments.moments import (
     transaction,
 )
 from zantara_pipeline.experiments.registry import Experiment, ExperimentRegistry
+from zantara_pipeline.experiments.split_days import read_days, write_days
 from zantara_pipeline.experiments.srm import MismatchAt, SampleRatio, Segment, check_sample_ratio, locate_mismatch
 from zantara_pipeline.experiments.units import UnitCounts, check_as_of, classify_units, count_segments, drop_units
 from zantara_pipeline.statistics import format_p
@@ -159,6 +160,7 @@ def build_scorecard(
     moments = read_moments(con, as_of)
     try:
         counts, unregistered = classify_units(con, registry, as_of)
+        days = read_days(con, registry)
         segments = {
             name: count_segments(con, name)
             for name, experiment in registry.experiments.items()
@@ -180,7 +182,9 @@ def build_scorecard(
         )
         rows += new_rows
         findings += new_findings
-    _write(con, rows)
+    with transaction(con):
+        _write(con, rows)
+        write_days(con, days)
     return ScorecardResult(tuple(rows), tuple(findings), nothing_to_do, unregistered)
 
 
@@ -261,7 +265,7 @@ def _srm_rows(
 ) -> list[ScorecardRow]:
     total = sum(ratio.counts.values())
     left_out = ", ".join(f"{number} {reason}" for reason, number in sorted(counts.excluded.items())) or "none"
-    method = f"chi-square on {len(ratio.counts)} variants, alpha {experiment.srm_alpha:g}; units left out: {left_out}"
+    method = f"chi-square on {len(ratio.counts)} variants, broken below p {ratio.below:.2g}; units left out: {left_out}"
     method += f"; logged in another variant than assigned: {counts.disagreeing}" if counts.disagreeing else ""
     verdict = verdicts.NO_DATA if ratio.test is None else verdicts.SRM if ratio.mismatch else verdicts.OK
     return [
@@ -486,9 +490,8 @@ def _check_moments(con: duckdb.DuckDBPyConnection, as_of: dt.datetime) -> None:
 def _write(con: duckdb.DuckDBPyConnection, rows: list[ScorecardRow]) -> None:
     columns = ", ".join(f"{name} {kind}" for name, kind, _ in COLUMNS)
     places = ", ".join("?" for _ in COLUMNS)
-    with transaction(con):
-        con.execute("create schema if not exists experiments")
-        con.execute(f"create or replace table experiments.scorecard ({columns})")
-        if rows:
-            con.executemany(f"insert into experiments.scorecard values ({places})", [astuple(row) for row in rows])
-        comment_columns(con, "experiments.scorecard", COLUMNS)
+    con.execute("create schema if not exists experiments")
+    con.execute(f"create or replace table experiments.scorecard ({columns})")
+    if rows:
+        con.executemany(f"insert into experiments.scorecard values ({places})", [astuple(row) for row in rows])
+    comment_columns(con, "experiments.scorecard", COLUMNS)

@@ -1,5 +1,10 @@
 """Sample ratio mismatch of one experiment, and where it sits.
 
+The split is looked at in every run. So that an experiment whose split is sound is called broken in at most ``srm_alpha`` of all
+cases, however many days it runs, each of its days spends an even part of that (Bonferroni, which holds for any number of arms
+and however much one day's counts resemble the next one's). In a very large experiment a distance is significant that harms
+nothing: ``srm_floor`` is the smallest one of a share from its weight that is called broken.
+
 Belongs here: which counts are compared with which weights, when there are enough, and the segment that a mismatch is in. Does
 not belong here: the test, and how units are counted (`units`).
 """
@@ -23,10 +28,14 @@ Segment = tuple[str, str]
 
 @dataclass(frozen=True)
 class SampleRatio:
-    """Eligible units per variant with a weight, the test (None with too few units), and whether the split is broken."""
+    """Eligible units per variant with a weight, the test (None with too few units), and whether the split is broken.
+
+    below : what the p-value of one day has to be below.
+    """
 
     counts: Mapping[str, int]
     test: ChiSquare | None
+    below: float
     mismatch: bool
 
 
@@ -45,10 +54,17 @@ class MismatchAt:
 
 
 def check_sample_ratio(experiment: Experiment, counts: Mapping[str, int]) -> SampleRatio:
-    """Chi-square of eligible units against the declared weights, at the experiment's srm_alpha."""
+    """Chi-square of eligible units against the declared weights, at a day's part of the experiment's srm_alpha."""
     complete = {variant: counts.get(variant, 0) for variant in experiment.weighed}
-    test = _test(experiment, complete)
-    return SampleRatio(complete, test, test is not None and test.p_value < experiment.srm_alpha)
+    test, below, total = _test(experiment, complete), daily_alpha(experiment), sum(complete.values())
+    distance = max(abs(count / max(total, 1) - experiment.weighed[variant]) for variant, count in complete.items())
+    broken = test is not None and test.p_value < below and distance >= experiment.srm_floor
+    return SampleRatio(complete, test, below, broken)
+
+
+def daily_alpha(experiment: Experiment) -> float:
+    """What one day of the experiment spends of its srm_alpha."""
+    return experiment.srm_alpha / (experiment.end - experiment.start).days
 
 
 def locate_mismatch(experiment: Experiment, segments: Mapping[Segment, Mapping[str, int]]) -> MismatchAt | None:

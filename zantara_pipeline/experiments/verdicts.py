@@ -4,7 +4,7 @@ Belongs here: rules from numbers to verdicts. Does not belong here: the numbers.
 
 | role | verdict | when |
 | --- | --- | --- |
-| srm | ok / srm | chi-square p-value at or above / below srm_alpha |
+| srm | ok / srm | chi-square p-value at or above / below a day's part of srm_alpha |
 | primary, secondary | better / worse | two-sided p, corrected for the variants (Holm) or for variants and secondary metrics (Benjamini-Hochberg), below what this look may spend (.05 for the only one), in the metric's own direction |
 | | inconclusive | otherwise |
 | guardrail | harm | the whole interval is worse than the threshold: the breach is proven |

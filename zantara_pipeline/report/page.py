@@ -226,6 +226,10 @@ def _experiment(run: RunSummary, experiment_id: str) -> str:
             f"<p>Decision: <b>{escape(decided.decision)}</b>: {escape(decided.reasons)}.{decided.serving}</p>{split}"
         )
     plot = plots.forest(experiment_id, scores) if has_lift else ""
+    days = run.split_of(experiment_id)
+    if len(days) > 1:
+        note = "p-value of the split by day of first exposure; below the dashed line the split is broken."
+        split += f'<p class="note">{note}</p>{plots.split(experiment_id, days)}'
     columns = ("metric", "verdict", "lift [interval]", "p", "variant", "value", "control", "role", "method")
     table = _table(columns, [_score_row(score) for score in scores], numbers=[2, 3, 5, 6]) if scores else ""
     return f"<h3>{escape(experiment_id)}</h3>{split}{plot}{table}"

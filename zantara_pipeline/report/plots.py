@@ -18,7 +18,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from zantara_pipeline.report import words
-from zantara_pipeline.report.summary import DayCounts, Metric, Score
+from zantara_pipeline.report.summary import DayCounts, Metric, Score, SplitDay
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -122,6 +122,28 @@ def forest(experiment_id: str, scores: Sequence[Score]) -> str:
 
     tall = 0.55 + 0.3 * len(drawn)
     return _both(f"forest {experiment_id}", f"Relative lift in {experiment_id}", draw, tall, tall + 0.1)
+
+
+def split(experiment_id: str, days: Sequence[SplitDay]) -> str:
+    """p-value of the split day by day, on a scale of powers of ten; the dashed line is what it must not fall below."""
+    powers = [day.log_p / math.log(10) for day in days]
+    limit = math.log10(days[-1].broken_below)
+    colour = _COLOUR["bad" if min(powers) < limit else "good"]
+
+    def draw(figure: Figure, narrow: bool) -> None:
+        axes = figure.subplots()
+        axes.plot(range(len(days)), powers, color=colour, linewidth=1.8)
+        axes.plot([len(days) - 1], powers[-1:], "o", color=colour, markersize=6, markeredgewidth=0)
+        axes.axhline(limit, color=_COLOUR["ink"], linewidth=0.8, linestyle=(0, (4, 3)))
+        step = math.ceil(len(days) / (3 if narrow else 8))
+        ticks = range(0, len(days), step)
+        axes.set_xticks(ticks, [days[tick].day.isoformat() for tick in ticks])
+        axes.set_ylim(min(*powers, limit) * 1.1, 0.3)
+        axes.yaxis.set_major_formatter(lambda value, _: "1" if value == 0 else f"1e{value:g}" if value < 0 else "")
+        axes.yaxis.set_major_locator(_few_ticks(5))
+        axes.grid(axis="y")
+
+    return _both(f"split {experiment_id}", f"p-value of the split of {experiment_id} by day", draw, 1.5, 1.7)
 
 
 def _buckets(days: Sequence[DayCounts]) -> tuple[str, list[date], dict[str, list[int]]]:

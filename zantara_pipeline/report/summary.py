@@ -124,6 +124,16 @@ class Score:
 
 
 @dataclass(frozen=True)
+class SplitDay:
+    """One day of experiments.split_by_day: natural log of the p-value of all units so far, and what it must not be below."""
+
+    experiment_id: str
+    day: date
+    log_p: float
+    broken_below: float
+
+
+@dataclass(frozen=True)
 class Decided:
     """One row of experiments.decisions, in words."""
 
@@ -171,6 +181,7 @@ class RunSummary:
     metrics: tuple[Metric, ...]
     served_by: tuple[ServedBy, ...]
     scores: tuple[Score, ...]
+    split_days: tuple[SplitDay, ...]
     decisions: tuple[Decided, ...]
     alerts: tuple[AlertRow, ...]
     lacks: tuple[str, ...] = ()
@@ -264,6 +275,10 @@ class RunSummary:
                 rows.setdefault(score.role, []).append(score)
         return rows
 
+    def split_of(self, experiment_id: str) -> list[SplitDay]:
+        """The split of one experiment day by day."""
+        return [one for one in self.split_days if one.experiment_id == experiment_id]
+
     @property
     def open_alerts(self) -> tuple[AlertRow, ...]:
         """Alerts not resolved."""
@@ -308,6 +323,7 @@ def summary(published: Path) -> RunSummary:
             metrics=_served_bundle(con, _read(con, Metric, "recommendations.offline_metrics", _METRICS)),
             served_by=_read(con, ServedBy, "recommendations.user_recommendations", _SERVED_BY),
             scores=_read(con, Score, "experiments.scorecard", _SCORES),
+            split_days=_read(con, SplitDay, "experiments.split_by_day", _SPLIT_DAYS),
             decisions=_read(con, Decided, "experiments.decisions", _DECISIONS),
             alerts=_read(con, AlertRow, "ops.alerts", _ALERTS),
             lacks=lacking(con),
@@ -356,6 +372,10 @@ SELECT experiment_id, coalesce(variant, ''), metric, role, n, value, control_val
 FROM experiments.scorecard
 QUALIFY as_of = max(as_of) OVER (PARTITION BY experiment_id)
 ORDER BY experiment_id, list_position(['srm', 'primary', 'secondary', 'guardrail'], role) NULLS LAST, metric, variant
+"""
+
+_SPLIT_DAYS = """
+SELECT DISTINCT experiment_id, day, log_p, broken_below FROM experiments.split_by_day WHERE log_p IS NOT NULL ORDER BY ALL
 """
 
 _DECISIONS = """

@@ -88,8 +88,9 @@ def subjects(alerts: Iterable[AlertRow], most: int = 8) -> str:
 
 
 def lift(score: Score) -> str:
-    """'+4.2 % [+1.0 %, +7.4 %]'."""
-    return f"{percent(score.lift)} {interval(score.ci_low, score.ci_high)}".strip()
+    """'+4.2 % [+1.0 %, +7.4 %]'; of a guardrail between looks the interval alone, for the lift itself is withheld."""
+    bounds = interval(score.ci_low, score.ci_high)
+    return bounds if score.lift is None and bounds else f"{percent(score.lift)} {bounds}".strip()
 
 
 def p_value(score: Score) -> str:

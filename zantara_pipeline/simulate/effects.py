@@ -22,7 +22,8 @@ from zantara_pipeline.simulate.truth import Effect, ExperimentTruth, Srm
 CHECKOUT, SEARCH, CAROUSEL = "checkout_redesign", "search_ranking", "image_carousel"
 EXPERIMENTS = (CHECKOUT, SEARCH, CAROUSEL)
 CONVERSION_LIFT = 0.20
-LOST_SHARE, LOST_ON = 0.6, "web"  # search_ranking: of treatment users whose first device is one, none of their exposures is logged
+# search_ranking: of so many treatment users whose first device is one of these, none of their exposures is logged
+LOST_SHARE, LOST_ON = 0.6, "web"
 LOAD_FACTOR = 1.15  # image_carousel's treatment
 CRASH_CHANCE, CRASH_FACTOR = 0.004, 6.0
 LOAD_SIGMA = 0.25  # of log load_ms, between page views of a person

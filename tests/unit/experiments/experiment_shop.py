@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import duckdb
@@ -13,7 +13,7 @@ START = dt.datetime(2026, 2, 2, tzinfo=dt.UTC)
 END = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)  # first instant after the packaged experiments
 AS_OF = END
 
-_STAGED = "event_id varchar, occurred_at timestamptz, received_at timestamptz, user_id varchar, session_id varchar"
+_STAGED = "event_id varchar, occurred_at timestamptz, received_at timestamptz, user_id varchar, session_id varchar, received_date date"
 RELATIONS = {
     "session_started": "",
     "experiment_exposed": ", experiment_id varchar, variant varchar",
@@ -36,6 +36,9 @@ def empty_warehouse() -> duckdb.DuckDBPyConnection:
     con.execute("create schema experiments")
     for event, more in RELATIONS.items():
         con.execute(f"create table staging.stg_lake__{event} ({_STAGED}, consent_analytics boolean{more})")
+    columns = "occurred_at, received_at, received_date"
+    parts = " union all ".join(f"select {columns} from staging.stg_lake__{event}" for event in RELATIONS)
+    con.execute(f"create view staging.stg_lake__events as {parts}")
     con.execute(
         "create table experiments.exposures (experiment_id varchar, unit_id varchar, variant varchar, "
         "first_exposed_at timestamptz, contaminated boolean, platform varchar, app_version varchar, country varchar)"
@@ -75,14 +78,16 @@ def add_events(
     when: dt.datetime | Sequence[dt.datetime],
     *,
     consent: bool = True,
+    late: dt.timedelta = dt.timedelta(0),
     **columns: Any,
 ) -> None:
-    """Events of `users`, one each; further columns are sequences or one value for all. received = occurred + 1 min."""
+    """Events of `users`, one each; further columns are sequences or one value for all. received = occurred + 1 min + late."""
     size = len(users)
     occurred = [when] * size if isinstance(when, dt.datetime) else list(when)
     data: dict[str, Any] = {
         "occurred_at": occurred,
-        "received_at": [moment + dt.timedelta(minutes=1) for moment in occurred],
+        "received_at": [moment + dt.timedelta(minutes=1) + late for moment in occurred],
+        "received_date": [(moment + dt.timedelta(minutes=1) + late).date() for moment in occurred],
         "user_id": list(users),
         "consent_analytics": [consent] * size,
     }
@@ -91,6 +96,16 @@ def add_events(
     con.register("incoming", pa.table(data))
     con.execute(f"insert into staging.stg_lake__{event} by name select * from incoming")
     con.unregister("incoming")
+    note_dates(con, set(data["received_date"]))
+
+
+def note_dates(con: duckdb.DuckDBPyConnection, days: Iterable[dt.date]) -> None:
+    """Say that these dates were staged again, as dbt does; a warehouse that was never followed takes no notes."""
+    if con.execute("select 1 from duckdb_tables() where schema_name = 'state' and table_name = 'touched'").fetchall():
+        build = "(select 1 + coalesce(max(build), 0) from (select build from state.touched union all select build from "
+        build += "state.touched_seen))"
+        con.execute(f"insert into state.touched select {build}, 'received_date', day::varchar, null, null "
+                    "from (select unnest($days) as day)", {"days": sorted(days)})  # fmt: skip
 
 
 def table_rows(con: duckdb.DuckDBPyConnection, table: str) -> list[dict[str, Any]]:

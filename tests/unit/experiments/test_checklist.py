@@ -92,7 +92,9 @@ def run(*arguments: str) -> Any:
     return CliRunner().invoke(app, ["experiment", *arguments])
 
 
-def test_check_tells_every_point_and_ends_with_1_where_one_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_tells_every_point_and_ends_with_1_where_one_is_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ZANTARA_HOME", str(tmp_path / "none"))
     done = run("check", "checkout_redesign")
     assert done.exit_code == 0 and "unknown before a run has seen exposures" in done.output

@@ -19,6 +19,7 @@ from zantara_pipeline.errors import InputError
 from zantara_pipeline.experiments import ExperimentRegistry, build_moments, build_scorecard, load_experiments
 from zantara_pipeline.experiments.assignment import assign
 from zantara_pipeline.experiments.scorecard import COLUMNS
+from zantara_pipeline.experiments.srm import check_sample_ratio, daily_alpha
 
 
 @pytest.fixture(scope="module")
@@ -368,7 +369,9 @@ def test_a_mismatch_is_traced_to_the_platform_that_it_sits_in(registry):
     share = in_it.count("treatment") / len(in_it)
     told = f"it sits in platform android ({len(in_it):,} units: control {1 - share:.4f}, treatment {share:.4f})"
     assert told in finding.message
-    assert {row.mismatch_at for row in result.rows if row.role == "srm"} == {told + ", without which the split is as declared"}
+    assert {row.mismatch_at for row in result.rows if row.role == "srm"} == {
+        told + ", without which the split is as declared"
+    }
     assert math.exp(finding.details["segment_log_p"]) == pytest.approx(
         stats.chisquare([in_it.count("control"), in_it.count("treatment")]).pvalue, rel=1e-6
     )
@@ -448,3 +451,64 @@ def test_p_values_are_corrected_for_how_many_were_asked(registry):
             proven = math.exp(row.adjusted_log_p) < 0.05
             assert (row.verdict in ("better", "worse")) == proven
     assert {row.adjusted_log_p for row in rows if row.role == "srm"} == {None}
+
+
+# 20,000 sound experiments of 28 days, looked at every evening: at most 1 in 1,000 is ever called broken.
+@pytest.mark.parametrize("weights", [(0.5, 0.5), (0.9, 0.1), (0.5, 0.2, 0.2, 0.1)])
+def test_a_sound_split_is_called_broken_in_at_most_one_of_a_thousand_experiments(registry, weights):
+    base = registry.experiments["checkout_redesign"]
+    names = ["control", "treatment", "bold", "odd"][: len(weights)]
+    experiment = dataclasses.replace(base, variants=dict(zip(names, weights, strict=True)))
+    rng = np.random.default_rng(28)
+    runs, days = 20_000, 28
+    ever = np.zeros(runs, dtype=bool)
+    so_far = np.zeros((runs, len(weights)))
+    for _ in range(days):
+        so_far += rng.multinomial(400, weights, runs)
+        expected = so_far.sum(axis=1, keepdims=True) * np.array(weights)
+        statistic = ((so_far - expected) ** 2 / expected).sum(axis=1)
+        ever |= stats.chi2.sf(statistic, len(weights) - 1) < daily_alpha(experiment)
+    assert ever.mean() <= 0.001 + 3 * math.sqrt(0.001 * 0.999 / runs)
+
+
+def test_a_split_of_51_to_49_is_found_by_a_hundred_thousand_units(registry):
+    """Its expected distance is 6.3 deviations, the bound 4.1: the normal approximation misses one draw of seventy."""
+    experiment = registry.experiments["checkout_redesign"]
+    draws = np.random.default_rng(51).binomial(100_000, 0.51, 2000)
+    ratios = [check_sample_ratio(experiment, {"treatment": int(k), "control": 100_000 - int(k)}) for k in draws]
+    bound = stats.norm.isf(daily_alpha(experiment) / 2)
+    wanted = stats.norm.sf(bound - 0.01 * math.sqrt(100_000) / 0.5)
+    assert sum(ratio.mismatch for ratio in ratios) / 2000 == pytest.approx(
+        wanted, abs=3 * math.sqrt(wanted * (1 - wanted) / 2000)
+    )
+    assert wanted > 0.98
+    assert ratios[0].test.p_value == pytest.approx(stats.chisquare([draws[0], 100_000 - draws[0]]).pvalue, rel=1e-9)
+
+
+def test_a_distance_below_the_floor_is_never_broken(registry):
+    """Of a hundred million units half a thousandth is ten deviations, and harms nothing."""
+    experiment = registry.experiments["checkout_redesign"]
+    near = {"treatment": 50_050_000, "control": 49_950_000}
+    ratio = check_sample_ratio(experiment, near)
+    assert ratio.test.p_value < 1e-20 and not ratio.mismatch
+    assert check_sample_ratio(dataclasses.replace(experiment, srm_floor=0.0), near).mismatch
+
+
+def test_the_split_is_told_day_by_day(registry):
+    con = empty_warehouse()
+    days = {0: (40, 60), 1: (10, 0), 3: (50, 41)}
+    for day, (control, treatment) in days.items():
+        arms = ["control"] * control + ["treatment"] * treatment
+        add_exposures(con, [f"u{day}-{i}" for i in range(len(arms))], arms, when=at(day + 0.5))
+    add_exposures(con, ["both"], ["control"], contaminated=True, when=at(0.5))
+    _read_out(con, registry)
+    rows = con.execute(
+        "select day, variant, new_units, units, log_p, broken_below from experiments.split_by_day"
+    ).fetchall()
+    assert [(row[0].day, *row[1:4]) for row in rows] == [
+        (2, "control", 40, 40), (2, "treatment", 60, 60), (3, "control", 10, 50), (3, "treatment", 0, 60),
+        (5, "control", 50, 100), (5, "treatment", 41, 101),
+    ]  # fmt: skip
+    for row, counts in zip(rows[::2], [(40, 60), (50, 60), (100, 101)], strict=True):
+        assert math.exp(row[4]) == pytest.approx(stats.chisquare(counts).pvalue, rel=1e-9)
+    assert {row[5] for row in rows} == {0.001 / 28}
