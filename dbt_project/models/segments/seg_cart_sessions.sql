@@ -4,5 +4,5 @@ select
     started_at as entered_at,
     ended_at as qualified_at,
     carts
-from {{ allowed_sessions(var('cart_session_days')) }}
+from {{ allowed_sessions(var('cart_session_days'), with_event='add_to_cart') }}
 where carts > 0 and purchases = 0 and ended_at < {{ as_of() }} - {{ session_idle() }}
