@@ -38,6 +38,7 @@ WRITES_NOTHING = {
     "lake__accepted_files_balance",
     "lake__accepted_pandera_agrees",
     "lake__quarantine_rejects_as_promised",
+    "experiments__moments_checklists_are_settled",
     "consent_of_models",
     "recommendations__user_recommendations_nobody_without_consent",
     # no destination in these homes; a write that is killed: tests/unit/segments/test_exports.py
