@@ -34,6 +34,9 @@ def claim_faults(code: str, entity: str) -> Iterator[tuple[str, str, int]]:
         # a session is followed by its stream, and no other event says which of our sessions it belongs to
         if (found[0] == "allowed_sessions") != (entity == "session"):
             yield f"incremental: '{found[0]}' does not read by {entity}", _TODO, found.start()
+        # whether a device may be read depends on everybody who was logged in on it, and only those of the scope are asked
+        if found[0] == "allowed_device_activity" and entity != "device":
+            yield f"incremental: '{found[0]}' does not read by {entity}", _TODO, found.start()
     for found in _COMPARES.finditer(code):
         word = next(filter(None, found.groups()))
         yield f"incremental: '{word}' compares members with each other", _TODO, found.start()

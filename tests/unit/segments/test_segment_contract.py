@@ -160,6 +160,10 @@ CLAIMS = {
         "user", f"with m as (select avg(price) as mean from {{{{ allowed_events(['purchase']) }}}}) {TOUCHES}"),
     "does not keep members apart by organisation_id": ("organisation", TOUCHES),
     "'allowed_sessions' does not read by device": ("device", "select min(device_id) from {{ allowed_sessions(7) }}"),
+    "'allowed_device_activity' does not read by user": (
+        "user", "select user_id, min(occurred_at) from {{ allowed_device_activity() }} group by user_id"),
+    "'allowed_device_activity' does not read by organisation": (
+        "organisation", "select organisation_id from {{ allowed_device_activity() }} group by all"),
     "'allowed_activity' does not read by session": ("session", "select session_id from {{ allowed_activity() }}"),
     "does not keep members apart by session_id": ("session", "select max(carts) from {{ allowed_sessions(7) }}"),
 }  # fmt: skip
