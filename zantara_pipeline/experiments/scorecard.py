@@ -189,10 +189,18 @@ def build_scorecard(
 
 
 def read_scorecard(con: duckdb.DuckDBPyConnection) -> list[ScorecardRow]:
-    """Rows of experiments.scorecard in their order."""
+    """Rows of experiments.scorecard in their order.
+
+    Raises
+    ------
+    InputError : a version with other columns wrote it.
+    """
     columns = ", ".join(name for name, _, _ in COLUMNS)
     query = f"select {columns} from experiments.scorecard order by experiment_id, role, metric, variant"
-    return [ScorecardRow(*row) for row in con.execute(query).fetchall()]
+    try:
+        return [ScorecardRow(*row) for row in con.execute(query).fetchall()]
+    except duckdb.BinderException:
+        raise InputError("another version wrote it", "experiments.scorecard", "run `zantara run` again") from None
 
 
 def read_out(

@@ -82,6 +82,8 @@ def checklists_are_settled(
         for point in checklist(one, required)
         if not point.passed
     ]
+    for one in open_points:
+        context.log.warning(f"open point of {one} (`zantara experiment check`)")
     return dg.AssetCheckResult(passed=not open_points, metadata={"begun": len(begun), "open": open_points})
 
 

@@ -155,3 +155,8 @@ def test_a_decision_is_made_again_by_what_the_run_saw(tmp_path: Path, monkeypatc
     done = run("decide", "checkout_redesign", "--json")
     assert done.exit_code == 1
     assert json.loads(done.output)["same"] == {"decision": True, "input_hash": False, "config_hash": True}
+
+    with duckdb.connect(str(tmp_path / "data" / "published.duckdb")) as con:
+        con.execute("ALTER TABLE experiments.scorecard DROP COLUMN mismatch_at")
+    with pytest.raises(InputError, match="another version wrote it"):
+        raise run("decide", "checkout_redesign").exception
