@@ -140,7 +140,7 @@ def split(experiment_id: str, days: Sequence[SplitDay]) -> str:
         axes.set_xticks(ticks, [days[tick].day.isoformat() for tick in ticks])
         axes.set_ylim(min(*powers, limit) * 1.1, 0.3)
         axes.yaxis.set_major_formatter(lambda value, _: "1" if value == 0 else f"1e{value:g}" if value < 0 else "")
-        axes.yaxis.set_major_locator(_few_ticks(5))
+        axes.yaxis.set_major_locator(_few_ticks(5, integer=True))
         axes.grid(axis="y")
 
     return _both(f"split {experiment_id}", f"p-value of the split of {experiment_id} by day", draw, 1.5, 1.7)
@@ -232,10 +232,10 @@ def _engineering() -> Any:
     return EngFormatter(sep="")
 
 
-def _few_ticks(most: int) -> Any:
+def _few_ticks(most: int, *, integer: bool = False) -> Any:
     from matplotlib.ticker import MaxNLocator
 
-    return MaxNLocator(most)
+    return MaxNLocator(most, integer=integer)
 
 
 def _both(name: str, title: str, draw: Draw, wide_height: float, narrow_height: float) -> str:
