@@ -161,3 +161,22 @@ def test_many_alerts_of_a_kind_are_folded_and_all_there(shop: Path, change: Chan
     text = build(shop).text
     assert "6 open, 1 resolved." in text and "warning: 4 of kind new failure: event/x 4" in text
     assert all(f"reason {n}" in text for n in range(4))
+
+
+def test_the_split_is_drawn_day_by_day(shop: Path, change: Change) -> None:
+    assert "p-value of the split" not in build(shop).text
+    change("CREATE TABLE experiments.split_by_day (experiment_id VARCHAR, day DATE, variant VARCHAR, new_units BIGINT, "
+           "units BIGINT, log_p DOUBLE, broken_below DOUBLE)")  # fmt: skip
+    change("INSERT INTO experiments.split_by_day SELECT DISTINCT experiment_id, DATE '2026-02-02' + d::INTEGER, 'control', 5, 5, "
+           "-d * 2.302585092994046, 0.001 FROM experiments.scorecard, range(8) AS r (d)")  # fmt: skip
+    build(shop)
+    html = (shop.parent / "reports" / "index.html").read_text()
+    assert html.count("p-value of the split by day of first exposure") >= 1
+    assert {">1e-2<", ">1e-4<", ">1e-6<"} <= set(re.findall(r">1e-\d<", html))
+
+
+def test_bounds_of_a_guardrail_between_looks_stand_alone(shop: Path, change: Change) -> None:
+    change("UPDATE experiments.scorecard SET lift = NULL, ci_low = -0.01, ci_high = 0.02 WHERE role = 'guardrail'")
+    text = build(shop).text
+    assert "[-1.0 %, +2.0 %]" in text
+    assert "- [-1.0 %" not in text
