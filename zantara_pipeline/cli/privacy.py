@@ -124,7 +124,7 @@ def erase(
         work = hands(settings, home, ledger, plan)
         if not dry_run:
             engine.finish_open(home, ledger, work)
-        looked = engine.look(home, ledger, work, users)
+        looked = (engine.look if dry_run else engine.look_to_erase)(home, ledger, work, users)
         if not looked.people.users:
             _nobody(len(users), looked.unknown, as_json)
             return

@@ -123,7 +123,7 @@ def look(home: Home, ledger: Ledger, hands: Hands, users: Collection[str]) -> Lo
     """
     people = hands.whose(users)
     matcher = people.matcher
-    found = scan(home, people)
+    found = scan(home, people, besides=_under_way(home))
     for store, held in hands.held(people).items():
         if held and not found.get(store, Found()).hits:
             what = (
@@ -136,6 +136,22 @@ def look(home: Home, ledger: Ledger, hands: Hands, users: Collection[str]) -> Lo
     return Looked(_only(people, matcher.found), len(gone) - before, before, found)
 
 
+def look_to_erase(home: Home, ledger: Ledger, hands: Hands, users: Collection[str]) -> Looked:
+    """`look`, for somebody who asked for an erasure: killed meanwhile, `finish_open` looks again and erases.
+
+    To look takes as long as to read the home. Whoever asked and is not there, or can't be looked for, is forgotten again.
+    """
+    _write(asked_file(home), {"users": sorted(users)})
+    try:
+        looked = look(home, ledger, hands, users)
+    except Exception:
+        asked_file(home).unlink()
+        raise
+    if not looked.people.users:
+        asked_file(home).unlink()
+    return looked
+
+
 def _only(people: People, found: Collection[str]) -> People:
     known = people.users & frozenset(found)
     return replace(people, users=known) if known else People(frozenset())
@@ -145,6 +161,7 @@ def erase(home: Home, ledger: Ledger, hands: Hands, looked: Looked) -> Receipt:
     """Erase those who were looked for; killed, `finish_open` ends it."""
     request = _Request.new(looked, hands)
     request.save(home)
+    asked_file(home).unlink(missing_ok=True)
     return _carry_out(home, ledger, hands, request)
 
 
@@ -155,16 +172,23 @@ def preview(looked: Looked, hands: Hands) -> Receipt:
 
 
 def finish_open(home: Home, ledger: Ledger, hands: Hands) -> Receipt | None:
-    """End an erasure that was killed, or try again one that was not complete; None where there is none.
+    """End an erasure that was killed, or try again one that was not complete; None where there is none, or nobody is found.
 
     Raises
     ------
     InputError : it is not complete now either.
     """
-    request = _Request.open(home)
-    if request is None:
+    request, asked = _Request.open(home), _asked(home)
+    if request is not None:
+        receipt = _carry_out(home, ledger, hands, request)
+    elif asked:
+        looked = look(home, ledger, hands, asked)
+        if not looked.people.users:
+            asked_file(home).unlink()
+            return None
+        receipt = erase(home, ledger, hands, looked)
+    else:
         return None
-    receipt = _carry_out(home, ledger, hands, request)
     if receipt.status == "incomplete":
         raise InputError(not_complete(receipt), receipt_file(home, receipt.erasure_id), "mend it, then run it again")
     return receipt
@@ -183,6 +207,26 @@ def receipt_file(home: Home, erasure_id: str) -> Path:
 def request_file(home: Home) -> Path:
     """Holds the ids of an erasure while it is under way, and no longer."""
     return home.state / "erasure.open.json"
+
+
+def asked_file(home: Home) -> Path:
+    """Holds the ids of whom an erasure was asked for while they are looked for."""
+    return home.state / "erasure.asked.json"
+
+
+def _under_way(home: Home) -> set[Path]:
+    return {request_file(home), asked_file(home)}
+
+
+def _asked(home: Home) -> list[str]:
+    path = asked_file(home)
+    if not path.exists():
+        return []
+    try:
+        return [str(user) for user in json.loads(path.read_text(encoding="utf-8"))["users"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        what = "the erasure that was asked for cannot be read"
+        raise InputError(what, path, "remove it and ask for the erasure again") from None
 
 
 @dataclass(frozen=True)
@@ -249,14 +293,15 @@ def _carry_out(home: Home, ledger: Ledger, hands: Hands, request: _Request) -> R
     drop_warehouse(home)
     clear_scratch(home)
     _remove_rebuilt(home, people)
-    after = scan(home, people, besides={request_file(home)})
+    after = scan(home, people, besides=_under_way(home))
     left = sum(found.hits for found in after.values())
     unreadable = sum(len(found.unreadable) for found in after.values())
     status: Status = "incomplete" if left else "unproved" if unreadable else "complete"
     receipt = _receipt(request, status, now, after, hands, marked)
     _write(receipt_file(home, request.erasure_id), asdict(receipt))
     if status != "incomplete":
-        request_file(home).unlink(missing_ok=True)
+        for path in _under_way(home):
+            path.unlink(missing_ok=True)
     return receipt
 
 

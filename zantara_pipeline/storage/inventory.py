@@ -347,7 +347,7 @@ STORES: tuple[Store, ...] = (
     ),
     Store(
         name="open erasure",
-        paths=("data/state/erasure.open.json", "data/state/erasure.open.json.new"),
+        paths=tuple(f"data/state/erasure.{kind}.json{new}" for kind in ("open", "asked") for new in ("", ".new")),
         holds="the ids of an erasure while it is under way",
         owner=_PRIVACY,
         access="restricted",

@@ -158,6 +158,44 @@ def test_a_control_that_finds_nobody_refuses(shop: Shop, monkeypatch: pytest.Mon
     assert found_in(shop.home.root) == IDS
 
 
+class Killed(BaseException):
+    pass
+
+
+def test_an_erasure_that_is_killed_while_they_are_looked_for_is_finished(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To look takes as long as to read the home; who asked does not have to ask again."""
+
+    def killed(*_: Any, **__: Any) -> Any:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(erasure, "scan", killed)
+        with pytest.raises(Killed):
+            erasure.look_to_erase(shop.home, shop.ledger, work(shop), [GONE])
+    receipt = erasure.finish_open(shop.home, shop.ledger, work(shop))
+    assert receipt is not None and (receipt.status, receipt.people) == ("complete", 1)
+    assert found_in(shop.home.root) == set() and not list(shop.home.state.glob("erasure.*.json*"))
+    assert erasure.finish_open(shop.home, shop.ledger, work(shop)) is None
+
+
+def test_who_asked_and_is_not_there_is_forgotten_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not erasure.look_to_erase(shop.home, shop.ledger, work(shop), ["u-nobody"]).people.users
+    assert not list(shop.home.state.glob("erasure.*.json*"))
+    asked = erasure.asked_file(shop.home)
+    asked.write_text('{"users": ["u-nobody"]}')
+    assert erasure.finish_open(shop.home, shop.ledger, work(shop)) is None and not asked.exists()
+    asked.write_text("{")
+    with pytest.raises(InputError, match="cannot be read"):
+        erasure.finish_open(shop.home, shop.ledger, work(shop))
+    asked.unlink()
+    monkeypatch.setitem(decoding._DECODERS, ".parquet", lambda path, matcher: 0)
+    with pytest.raises(InputError, match="which holds 3 values"):
+        erasure.look_to_erase(shop.home, shop.ledger, work(shop), [GONE])
+    assert not asked.exists(), "nothing was erased, and that was said"
+
+
 def test_what_is_left_is_not_called_erased_and_stops_the_next_run(shop: Shop) -> None:
     note = shop.home.landing / "note.txt"
     note.write_text("call u-gone\n")

@@ -41,7 +41,7 @@ LEFT_BY_RUNS = {
     "home lock": ["data/home.lock"],
     "model registry": ["mlflow/mlflow.db", "mlflow/mlflow.db.new-abc", "mlflow/mlflow.db-journal"],
     "model artifacts": ["mlflow/artifacts/zantara-recommender/models/m-1/artifacts/MLmodel", "mlflow/staging/model/x"],
-    "open erasure": ["data/state/erasure.open.json"],
+    "open erasure": ["data/state/erasure.open.json", "data/state/erasure.asked.json"],
     "key of tombstones": ["data/state/erasure.key"],
     "erasure receipts": ["data/receipts/0123456789abcdef.json"],
     "notes of the repository": ["data/README.md", "mlflow/README.md"],

@@ -98,7 +98,7 @@ def erase_person(shop: Shop) -> None:
     """As a person would who types it again: what is open is finished first, and then there may be nobody left."""
     work = hands(Settings(home=shop.home.root), shop.home, shop.ledger, TrackingPlan(PLAN.events, PRIVACY))
     receipt = erasure.finish_open(shop.home, shop.ledger, work)
-    looked = erasure.look(shop.home, shop.ledger, work, {"u-1"})
+    looked = erasure.look_to_erase(shop.home, shop.ledger, work, {"u-1"})
     if looked.people.users:
         receipt = erasure.erase(shop.home, shop.ledger, work, looked)
     assert receipt is None or (receipt.status, receipt.hits_after) == ("complete", 0)
