@@ -45,16 +45,17 @@ def _build(shop, keep=lambda unit_number: True) -> dict[tuple[str, str], tuple]:
     for event, columns in _TABLES.items():
         con.execute(
             f"create table staging.stg_lake__{event} (user_id varchar, occurred_at timestamptz, "
-            f"received_at timestamptz, consent_analytics boolean, {columns})"
+            f"received_at timestamptz, consent_analytics boolean, {columns}, "
+            "received_date date generated always as (received_at::date))"
         )
     con.execute(
         "create table experiments.exposures (experiment_id varchar, unit_id varchar, variant varchar, "
-        "first_exposed_at timestamptz, contaminated boolean)"
+        "first_exposed_at timestamptz, contaminated boolean, platform varchar, app_version varchar, country varchar)"
     )
     for number, variant, day in shop["units"]:
         if keep(number):
             row = ["checkout_redesign", f"u{number}", variant, START + dt.timedelta(days=day)]
-            con.execute("insert into experiments.exposures values (?, ?, ?, ?, false)", row)
+            con.execute("insert into experiments.exposures values (?, ?, ?, ?, false, null, null, null)", row)
     for event, rows in _events(shop).items():
         for user, day, *values in rows:
             when = START + dt.timedelta(days=day)
