@@ -1,11 +1,11 @@
--- One row per experiment and unit: the first variant it was shown. A unit that saw two variants is contaminated.
+-- One row per experiment and unit: the first variant it was shown, and where that was logged, also where that is unsaid. A unit
+-- that saw two variants is contaminated.
 select
     experiment_id,
     user_id as unit_id,
     arg_min(variant, (occurred_at, event_id)) as variant,
     min(occurred_at) as first_exposed_at,
     count(distinct variant) > 1 as contaminated,
-    {# of the first exposure, also where it names none -#}
     arg_min_null(platform, (occurred_at, event_id)) as platform,
     arg_min_null(app_version, (occurred_at, event_id)) as app_version,
     arg_min_null(country, (occurred_at, event_id)) as country
