@@ -84,7 +84,7 @@ def some_people(home: Path) -> list[str]:
         SELECT user_id FROM core.users u
         ORDER BY user_id NOT IN (SELECT user_id FROM core.identities WHERE users = 1),
             user_id NOT IN (SELECT entity_id FROM segments.membership_history),
-            user_id NOT IN (SELECT user_id FROM recommendations.user_recommendations WHERE served_by = 'lightfm'), user_id
+            user_id NOT IN (SELECT user_id FROM recommendations.user_recommendations WHERE served_by = 'full'), user_id
         LIMIT ?
     """
     with reading(published(home)) as con:

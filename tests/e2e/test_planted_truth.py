@@ -355,14 +355,29 @@ def test_the_experiments_stand_first_and_the_kinds_of_failure_together(home: Pat
 # --- recommendations --------------------------------------------------------------------------------------------------
 
 
-def test_lightfm_beats_popularity(con: duckdb.DuckDBPyConnection) -> None:
+def test_the_stack_and_lightfm_beat_popularity(con: duckdb.DuckDBPyConnection) -> None:
     rows = con.execute(
-        "SELECT value, ci_low, users FROM recommendations.offline_metrics "
-        "WHERE model = 'lightfm' AND metric = 'ndcg_diff' AND k = 10 AND slice = 'warm'"
+        "SELECT value, ci_low, users FROM recommendations.offline_metrics WHERE model IN ('stack', 'lightfm') "
+        "AND metric = 'ndcg_diff' AND k = 10 AND slice = 'warm' AND cut_date IS NULL"
     ).fetchall()
-    assert len(rows) == 1
-    value, low, users = rows[0]
-    assert 0 < low < value and users >= 50  # paired by user, 95 %
+    assert len(rows) == 2
+    for value, low, users in rows:
+        assert 0 < low < value and users >= 50  # paired by user, 95 %
+
+
+def test_the_stack_reaches_its_floor_on_whole_traffic(con: duckdb.DuckDBPyConnection) -> None:
+    """1.2 times LightFM with popularity of all time for newcomers, on cuts in time."""
+    query = (
+        "SELECT model, value FROM recommendations.offline_metrics "
+        "WHERE metric = 'ndcg' AND k = 10 AND slice = 'all' AND cut_date IS NULL"
+    )
+    values = dict(con.execute(query).fetchall())
+    assert values["stack"] > 1.15 * values["lightfm_alltime"] and values["stack"] > values["popularity"]
+    cuts = con.execute(
+        "SELECT count(DISTINCT cut_date), min(users) FROM recommendations.offline_metrics "
+        "WHERE model = 'stack' AND metric = 'ndcg' AND slice = 'all' AND k = 10"
+    ).fetchone()
+    assert cuts is not None and cuts[0] == 3 and cuts[1] >= 50
 
 
 def test_everybody_who_allows_it_and_nobody_else_has_twenty_products(

@@ -49,7 +49,7 @@ def test_a_copied_home_works_at_its_new_place(small_home: Path, tmp_path: Path, 
     from zantara_pipeline.recommend import load_champion
 
     champion = load_champion(second / "mlflow")
-    assert champion is not None and champion.served_model in ("lightfm", "popularity")
+    assert champion is not None and champion.served_model in ("stack", "popularity")
     zantara(second, "run", env=alerting)
     assert_same_home(small_home, second)
     assert model_versions(second) == model_versions(small_home) == 1

@@ -8,18 +8,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from zantara_pipeline.recommend.candidates import gather
 from zantara_pipeline.recommend.config import load_config
 from zantara_pipeline.recommend.dataset import Dataset, Pairs
-from zantara_pipeline.recommend.evaluation import relevant_pairs
-from zantara_pipeline.recommend.generators.lightfm_warp import LightFMWarp
-from zantara_pipeline.recommend.generators.popularity import Popularity
+from zantara_pipeline.recommend.examples import examples_at
+from zantara_pipeline.recommend.generators import Popularity, make_generators, make_popularities
+from zantara_pipeline.recommend.histories import histories_of
 from zantara_pipeline.recommend.intervals import coverage_interval
-from zantara_pipeline.recommend.metrics import coverage, hit_matrix, mrr, ndcg, recall
-from zantara_pipeline.recommend.ranking import rank_users, top_k
-from zantara_pipeline.recommend.split import choose_cut
+from zantara_pipeline.recommend.metrics import PER_USER, coverage, gini, hit_matrix
+from zantara_pipeline.recommend.ranking import top_k
+from zantara_pipeline.recommend.rolling import choose_cuts, relevant_pairs
+from zantara_pipeline.recommend.stack import best_lines
 
 CONFIG = load_config()
-QUICK = CONFIG.lightfm.model_copy(update={"epochs": 1, "components": 4})
+QUICK = CONFIG.model_copy(
+    update={
+        "lightfm": CONFIG.lightfm.model_copy(update={"epochs": 1, "components": 4}),
+        "als": CONFIG.als.model_copy(update={"factors": 4, "iterations": 2}),
+    }
+)
+
+
+def own_lists(generator, data, k):
+    found = gather({"one": generator}, histories_of(data), allowed=data.candidates, seen=data.seen_matrix(), most=k)
+    return best_lines(found, found.scores[:, 0], data.n_users, k).items
 
 
 @st.composite
@@ -60,13 +72,13 @@ def test_top_k_is_the_sorted_head(scores, k):
 
 
 @given(datasets())
-def test_the_cut_parts_the_rows_and_leaves_some_to_train_on(data):
-    cut = choose_cut(data, CONFIG.split)
-    if cut is None:
-        return
-    train, test = data.before(cut), data.since(cut)
-    assert len(train.times) + len(test.times) == len(data.times)
-    assert len(train.times) > 0 and train.times.max() < cut <= test.times.min()
+def test_cuts_part_the_rows_and_leave_some_to_train_on(data):
+    cuts = choose_cuts(data, CONFIG.split)
+    assert cuts == sorted(set(cuts))
+    for cut in cuts:
+        train, test = data.before(cut), data.since(cut)
+        assert len(train.times) + len(test.times) == len(data.times)
+        assert len(train.times) > 0 and train.times.max() < cut <= test.times.min()
 
 
 @given(datasets(), st.integers(1, 40))
@@ -93,17 +105,31 @@ def test_nothing_at_or_after_the_cut_changes_what_is_learned(data, cut):
     )
     changed = other.before(cut)
     assert (train.candidates == changed.candidates).all()
-    users = np.arange(data.n_users, dtype=np.int32)
-    for make in (lambda: Popularity(14), lambda: LightFMWarp(QUICK, 10)):
-        ours, theirs = make().fit(train), make().fit(changed)
-        for name, values in ours.arrays().items():
-            assert values.tobytes() == theirs.arrays()[name].tobytes()
-        known = users[ours.knows(users)]
-        lists = [
-            rank_users(model, known, 5, candidates=d.candidates, seen=d.seen_matrix()).items
-            for model, d in ((ours, train), (theirs, changed))
-        ]
-        assert (lists[0] == lists[1]).all()
+    pairs = [{**make_generators(QUICK), **make_popularities(QUICK)} for _ in range(2)]
+    for name in pairs[0]:
+        ours, theirs = pairs[0][name].fit(train), pairs[1][name].fit(changed)
+        for key, values in ours.arrays().items():
+            assert values.tobytes() == theirs.arrays()[key].tobytes(), (name, key)
+        assert (own_lists(ours, train, 5) == own_lists(theirs, changed, 5)).all()
+
+
+@given(datasets(), st.integers(1, 40))
+@settings(deadline=None, max_examples=40)
+def test_candidates_and_features_know_nothing_of_the_labels(data, cut):
+    """The rows after the cut decide who is looked at and what is a hit, and nothing else of the examples."""
+    made = examples_at(data, QUICK, cut, None)
+    later = data.since(cut)
+    if made is None or len(later.positives()) < 2:
+        return
+    half = later.times < np.quantile(later.times, 0.5)
+    other = examples_at(data, QUICK, cut, int(later.times[~half].min()) if (~half).any() else None)
+    if other is None:
+        return
+    shared, ours, theirs = np.intersect1d(made.users, other.users, return_indices=True)
+    for user, mine, his in zip(shared, ours, theirs, strict=True):
+        at, there = made.lines.rows == mine, other.lines.rows == his
+        assert (made.lines.items[at] == other.lines.items[there]).all(), user
+        assert np.array_equal(made.features[at], other.features[there], equal_nan=True)
 
 
 @given(datasets(), st.integers(1, 40))
@@ -112,8 +138,7 @@ def test_what_was_seen_before_the_cut_is_neither_listed_nor_relevant(data, cut):
     seen = {(int(u), int(i)) for u, i in zip(train.users, train.items, strict=True)}
     relevant = relevant_pairs(train, data.since(cut))
     assert not seen & {(int(u), int(i)) for u, i in zip(relevant.users, relevant.items, strict=True)}
-    users = np.arange(data.n_users, dtype=np.int32)
-    made = rank_users(Popularity(14).fit(train), users, 20, candidates=train.candidates, seen=train.seen_matrix()).items
+    made = own_lists(Popularity(14).fit(train), train, 20)
     assert not seen & {(user, int(item)) for user in range(len(made)) for item in made[user] if item >= 0}
     assert all(train.candidates[item] for item in made[made >= 0])
 
@@ -125,7 +150,7 @@ def test_what_was_seen_before_the_cut_is_neither_listed_nor_relevant(data, cut):
 )
 def test_metrics_lie_in_0_1_and_grow_with_better_lists(hits, k, missing):
     n_relevant = hits.sum(axis=1) + missing
-    for formula in (ndcg, mrr, recall):
+    for formula in PER_USER.values():
         values = formula(hits, n_relevant, k)
         assert ((values >= 0) & (values <= 1 + 1e-12)).all()
         best = formula(-np.sort(-hits.astype(int), axis=1) > 0, n_relevant, k)
@@ -139,6 +164,7 @@ def test_coverage_lies_in_its_interval(orders, k, padded_from):
     value = coverage(lists, 10, lists.shape[1])
     low, high = coverage_interval(lists, 10, 0.95)
     assert 0 <= low <= value + 1e-12 and value <= high + 1e-12 and high <= 1
+    assert 0 <= gini(lists, 10) < 1
 
 
 @given(datasets())

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import typer
 
-from zantara_pipeline.cli import alerts, events, experiment, plan, privacy, quarantine, run, segments, serve, simulate
+from zantara_pipeline.cli import (
+    alerts,
+    events,
+    experiment,
+    plan,
+    privacy,
+    quarantine,
+    recommend,
+    run,
+    segments,
+    serve,
+    simulate,
+)
 
 app = typer.Typer(
     name="zantara",
@@ -24,5 +36,6 @@ app.add_typer(plan.app, name="plan")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(privacy.app, name="privacy")
 app.add_typer(segments.app, name="segments")
+app.add_typer(recommend.app, name="recommend")
 app.add_typer(experiment.app, name="experiment")
 app.add_typer(alerts.app, name="alerts")

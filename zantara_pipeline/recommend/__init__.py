@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from zantara_pipeline.recommend.artifacts import Bundle
 from zantara_pipeline.recommend.config import RecommendationConfig, load_config
-from zantara_pipeline.recommend.files import evaluate_files
+from zantara_pipeline.recommend.files import evaluate_files, fit_file, top_lists
 from zantara_pipeline.recommend.publish import RecommendResult, write_offline_metrics, write_recommendations
 from zantara_pipeline.recommend.retention import expire_models, models_over
 from zantara_pipeline.recommend.retraining import KINDS as RETRAINING_KINDS
@@ -28,10 +28,12 @@ __all__ = [
     "TrainResult",
     "evaluate_files",
     "expire_models",
+    "fit_file",
     "load_champion",
     "load_config",
     "models_over",
     "retraining_findings",
+    "top_lists",
     "train_and_evaluate",
     "write_offline_metrics",
     "write_recommendations",

@@ -1,14 +1,14 @@
 """The bundle: everything that serves recommendations, as plain files (Parquet, npz, JSON; nothing pickled).
 
-Belongs here: saving, loading, and lists with reasons for users. Does not belong here: MLflow (bundle.py wraps this),
-training, the warehouse.
+Belongs here: saving, loading, and lists with reasons for users and for histories. Does not belong here: MLflow (bundle.py
+wraps this), training, the warehouse.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,31 +20,48 @@ from numpy.typing import NDArray
 
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.recommend.config import RecommendationConfig
+from zantara_pipeline.recommend.generators import make_generators, make_popularities
 from zantara_pipeline.recommend.generators.lightfm_warp import LightFMWarp
-from zantara_pipeline.recommend.generators.popularity import Popularity
-from zantara_pipeline.recommend.ranking import Lists, rank_users
+from zantara_pipeline.recommend.histories import Histories, from_lists
+from zantara_pipeline.recommend.ladder import FOLD_IN, POPULARITY, Thresholds
+from zantara_pipeline.recommend.learning import Learned, fresh_rankers, stack_of
+from zantara_pipeline.recommend.line_features import ItemFacts
+from zantara_pipeline.recommend.rankers import Ranker
+from zantara_pipeline.recommend.ranking import Lists
+from zantara_pipeline.recommend.rolling import Fitted
+from zantara_pipeline.recommend.stack import Stack
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-    from zantara_pipeline.recommend.dataset import Dataset
-
 # Raised when files change shape; a bundle of another format is refused (and trained anew by the next run).
-FORMAT = 1
+FORMAT = 2
+# What the source that placed an item best says of it; popularities of all half-lives say the first.
 POPULAR = "popular_recently"
-SIMILAR = "similar_users"
+WORDS = {
+    "lightfm": "similar_users",
+    "als": "similar_users",
+    "ease": "similar_users",
+    "item_knn": "similar_users",
+    "sequence": "often_next",
+    "item2vec": "often_together",
+    "content": "similar_products",
+}
+# Histories whose lists are stored with a bundle: whoever loads it can see that it serves what it served when it was made.
+GOLDEN = 20
 
 
 @dataclass(frozen=True)
 class Recommendations:
     """Lists with their origin, row i for user i.
 
-    `personal` is bool (n,): served by LightFM, else by popularity. `affinity` int32 (n, k): the feature that a listed
-    item shares most with the user's positives, -1 if none (always -1 for popularity).
+    `rungs` is int8 (n,), codes of ladder.RUNGS. `sources` int8 (n, k): which source placed the item best, -1 if none.
+    `affinity` int32 (n, k): the feature that a listed item shares most with the user's history, -1 if none.
     """
 
     lists: Lists
-    personal: NDArray[np.bool_]
+    rungs: NDArray[np.int8]
+    sources: NDArray[np.int8]
     affinity: NDArray[np.int32]
 
 
@@ -54,21 +71,19 @@ class Bundle:
 
     Parameters
     ----------
-    manifest : plain values: format, bundle_version, served_model, reason, hashes, counts, metrics, config.
-    candidates : bool (n_items,). seen, history : sparse (n_users, n_items). features : sparse (n_items, n_features).
-    offline_metrics : rows of recommendations.offline_metrics. per_user_metrics : one line per test user.
+    manifest : plain values: format, bundle_version, served_model, reason, hashes, counts, metrics, thresholds, config.
+    seen : sparse (n_users, n_items). histories : of all users, row i is user i. features : sparse (n_items, n_features).
+    offline_metrics : rows of recommendations.offline_metrics. per_user_metrics : one line per cut and test user.
     """
 
     manifest: dict[str, Any]
     user_ids: pa.StringArray
     item_ids: pa.StringArray
     feature_names: pa.StringArray
-    candidates: NDArray[np.bool_]
     seen: csr_matrix
-    history: csr_matrix
+    histories: Histories
     features: csr_matrix
-    popularity: Popularity
-    lightfm: LightFMWarp
+    stack: Stack
     offline_metrics: pa.Table
     per_user_metrics: pa.Table
 
@@ -79,7 +94,7 @@ class Bundle:
 
     @property
     def served_model(self) -> str:
-        """Which model serves users with history: lightfm or popularity."""
+        """What serves users with history: stack or popularity."""
         return str(self.manifest["served_model"])
 
     @cached_property
@@ -87,40 +102,82 @@ class Bundle:
         """User id -> code, for single look-ups (the warehouse joins instead)."""
         return {user: code for code, user in enumerate(self.user_ids.to_pylist())}
 
+    @cached_property
+    def code_of_item(self) -> dict[str, int]:
+        """Product id -> code."""
+        return {item: code for code, item in enumerate(self.item_ids.to_pylist())}
+
     def recommend(self, users: NDArray[np.int32], k: int) -> Recommendations:
         """Lists of at most k items for user codes, shape (n,); -1 is a user unknown to the bundle."""
-        personal = self.lightfm.knows(users) if self.served_model == "lightfm" else np.zeros(len(users), dtype=bool)
-        stranger = (users < 0) & ~personal
-        items = np.full((len(users), k), -1, dtype=np.int32)
-        scores = np.full((len(users), k), np.nan)
-        for generator, mask in ((self.lightfm, personal), (self.popularity, ~personal & ~stranger)):
-            ranked = self._rank(generator, users[mask], k)
-            items[mask], scores[mask] = ranked.items, ranked.scores
-        if stranger.any():
+        known = users >= 0
+        made = _empty(len(users), k)
+        if known.any():
+            self._put(made, known, self._listed(self.histories.take(users[known]), self.seen[users[known]], k))
+        if not known.all():
             # Users without history all get the same list: rank it once.
-            ranked = self._rank(self.popularity, np.array([-1], dtype=np.int32), k)
-            items[stranger], scores[stranger] = ranked.items, ranked.scores
-        affinity = np.full_like(items, -1)
-        affinity[personal] = self._affinity(users[personal], items[personal])
-        return Recommendations(Lists(items, scores), personal, affinity)
+            nothing = from_lists([[]], len(self.item_ids))
+            self._put(made, ~known, self._listed(nothing, nothing.matrix(), k))
+        return made
 
-    def reasons(self, personal: bool, feature: int) -> list[str]:
+    def recommend_to(self, lists: Sequence[Sequence[str]], k: int) -> Recommendations:
+        """Lists for histories that came with a request: product ids, oldest first; unknown products say nothing.
+
+        What is in a history is not listed again, unless nothing bars it (`exclude_seen` empty).
+        """
+        codes = [[self.code_of_item[item] for item in row if item in self.code_of_item] for row in lists]
+        told = from_lists(codes, len(self.item_ids))
+        barred = told if self.manifest["config"]["exclude_seen"] else from_lists([[]] * len(told), told.n_items)
+        return self._listed(told, barred.matrix(), k)
+
+    def _listed(self, told: Histories, seen: csr_matrix, k: int) -> Recommendations:
+        if self.served_model == "popularity":
+            rungs = np.full(len(told), POPULARITY, dtype=np.int8)
+        else:
+            rungs = self.stack.rungs(told)
+        lists, sources = self.stack.serve(told, seen, rungs, k)
+        return Recommendations(lists, rungs, sources, self._affinity(told, lists.items))
+
+    @staticmethod
+    def _put(into: Recommendations, rows: NDArray[np.bool_], made: Recommendations) -> None:
+        into.lists.items[rows], into.lists.scores[rows] = made.lists.items, made.lists.scores
+        into.rungs[rows], into.sources[rows], into.affinity[rows] = made.rungs, made.sources, made.affinity
+
+    def reasons(self, rung: int, source: int, feature: int) -> list[str]:
         """Why an item is in a list, as words a caller can translate."""
-        if not personal:
-            return [POPULAR]
-        return [SIMILAR] if feature < 0 else [SIMILAR, str(self.feature_names[feature])]
+        names = list(self.stack.sources)
+        word = POPULAR
+        if rung == FOLD_IN:
+            word = WORDS["lightfm"]
+        elif rung != POPULARITY and source >= 0:
+            word = WORDS.get(names[source], POPULAR)
+        return [word] if feature < 0 or word == POPULAR else [word, str(self.feature_names[feature])]
 
-    def _rank(self, generator: LightFMWarp | Popularity, users: NDArray[np.int32], k: int) -> Lists:
-        return rank_users(generator, users, k, candidates=self.candidates, seen=self.seen)
+    def golden(self) -> list[dict[str, Any]]:
+        """Lists of fixed histories, made of the most liked products and of nobody's: what `manifest["golden"]` promised."""
+        liked = np.bincount(self.histories.items, minlength=len(self.item_ids))
+        order = np.lexsort((np.arange(len(liked)), -liked))[:GOLDEN]
+        rows = [
+            [str(self.item_ids[int(item)]) for item in order[place : place + place % 6]] for place in range(len(order))
+        ]
+        made = self.recommend_to(rows, 10)
+        listed = [[str(self.item_ids[int(item)]) for item in items if item >= 0] for items in made.lists.items]
+        return [{"history": row, "product_ids": items} for row, items in zip(rows, listed, strict=True)]
 
-    def _affinity(self, users: NDArray[np.int32], items: NDArray[np.int32]) -> NDArray[np.int32]:
-        if items.size == 0 or self.features.shape[1] == 0:
-            return np.full_like(items, -1)
+    def keeps_its_golden_lists(self) -> bool:
+        """Whether it serves the lists that it served when it was made."""
+        promised = self.manifest["golden"]
+        made = self.recommend_to([entry["history"] for entry in promised], 10)
+        listed = [[str(self.item_ids[int(item)]) for item in items if item >= 0] for items in made.lists.items]
+        return listed == [entry["product_ids"] for entry in promised]
+
+    def _affinity(self, told: Histories, items: NDArray[np.int32]) -> NDArray[np.int32]:
+        affinity = np.full_like(items, -1)
         rows, places = np.nonzero(items >= 0)
-        shared = (self.history[users] @ self.features)[rows].multiply(self.features[items[rows, places]]).tocsr()
+        if len(rows) == 0 or self.features.shape[1] == 0:
+            return affinity
+        shared = (told.matrix() @ self.features)[rows].multiply(self.features[items[rows, places]]).tocsr()
         best = np.asarray(shared.argmax(axis=1)).ravel()
         found = np.asarray(shared.max(axis=1).todense()).ravel() > 0
-        affinity = np.full_like(items, -1)
         affinity[rows, places] = np.where(found, best, -1)
         return affinity
 
@@ -130,12 +187,16 @@ class Bundle:
             pq.write_table(pa.table({"id": ids}), folder / f"{name}.parquet")
         pq.write_table(self.offline_metrics, folder / "offline_metrics.parquet")
         pq.write_table(self.per_user_metrics, folder / "per_user_metrics.parquet")
-        arrays: dict[str, Any] = {"candidates": self.candidates}
-        for name in ("seen", "history", "features"):
+        told, facts = self.histories, self.stack.facts
+        arrays: dict[str, Any] = {"offered": self.stack.offered, "facts.values": facts.values}
+        arrays |= {f"histories.{name}": getattr(told, name) for name in ("starts", "items", "weights", "ages")}
+        for name in ("seen", "features"):
             matrix = getattr(self, name)
             arrays |= {f"{name}.indptr": matrix.indptr, f"{name}.indices": matrix.indices}
-        for generator in (self.popularity, self.lightfm):
-            arrays |= {f"{generator.name}.{key}": values for key, values in generator.arrays().items()}
+        for name, source in self.stack.sources.items():
+            arrays |= {f"source.{name}.{key}": values for key, values in source.arrays().items()}
+        if self.stack.ranker is not None:
+            arrays |= {f"ranker.{key}": values for key, values in self.stack.ranker.arrays().items()}
         np.savez(folder / "arrays.npz", **arrays)
         text = json.dumps(self.manifest, indent=1, sort_keys=True)
         (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
@@ -165,53 +226,93 @@ class Bundle:
 
     @classmethod
     def _assemble(cls, folder: Path, manifest: dict[str, Any], arrays: dict[str, Any]) -> Bundle:
-        config = RecommendationConfig.model_validate(manifest["config"])
         users, items, features = (_ids(folder / f"{name}.parquet") for name in ("users", "items", "features"))
+        starts, liked, weights, ages = (arrays[f"histories.{name}"] for name in ("starts", "items", "weights", "ages"))
+        attributes = _ones(arrays, "features", (len(items), len(features)))
         return cls(
             manifest,
             users,
             items,
             features,
-            arrays["candidates"],
             _ones(arrays, "seen", (len(users), len(items))),
-            _ones(arrays, "history", (len(users), len(items))),
-            _ones(arrays, "features", (len(items), len(features))),
-            Popularity.restore(_part(arrays, "popularity"), config.popularity.half_life_days),
-            LightFMWarp.restore(_part(arrays, "lightfm"), config.lightfm, config.weight_cap),
+            Histories(np.arange(len(users), dtype=np.int32), starts, liked, weights, ages, len(items)),
+            attributes,
+            _stack(manifest, arrays, attributes),
             pq.read_table(folder / "offline_metrics.parquet"),
             pq.read_table(folder / "per_user_metrics.parquet"),
         )
 
 
-def fit_bundle(
-    dataset: Dataset,
+def make_bundle(
+    fitted: Fitted,
+    learned: Learned,
     config: RecommendationConfig,
     manifest: Mapping[str, Any],
     offline_metrics: pa.Table,
     per_user_metrics: pa.Table,
 ) -> Bundle:
-    """Fit both models on all of the dataset; `manifest` gains format and config."""
-    return Bundle(
-        {**manifest, "format": FORMAT, "config": config.model_dump(mode="json")},
+    """Put what was fitted on all of a dataset and what the cuts taught together; `manifest` gains what loading needs."""
+    dataset, stack = fitted.train, stack_of(fitted, learned, config)
+    thresholds = stack.thresholds
+    bundle = Bundle(
+        {
+            **manifest,
+            "format": FORMAT,
+            "config": config.model_dump(mode="json"),
+            "sources": list(stack.sources),
+            "ranker": learned.chosen,
+            "validation": learned.validation,
+            "thresholds": {
+                "fold_in": thresholds.fold_in, "full": thresholds.full, "popularity": thresholds.popularity
+            },
+            "facts": list(stack.facts.names),
+        },
         dataset.user_ids,
         dataset.item_ids,
         dataset.feature_names,
-        dataset.candidates,
         dataset.seen_matrix(),
-        dataset.matrix(dataset.positives()),
+        fitted.histories,
         dataset.feature_matrix(),
-        Popularity(config.popularity.half_life_days).fit(dataset),
-        LightFMWarp(config.lightfm, config.weight_cap).fit(dataset),
+        stack,
         offline_metrics,
         per_user_metrics,
-    )
+    )  # fmt: skip
+    bundle.manifest["golden"] = bundle.golden()
+    return bundle
+
+
+def _stack(manifest: dict[str, Any], arrays: dict[str, Any], attributes: csr_matrix) -> Stack:
+    config = RecommendationConfig.model_validate(manifest["config"])
+    makers: dict[str, Any] = {**make_generators(config), **make_popularities(config)}
+    sources = {name: makers[name].restore(_part(arrays, f"source.{name}")) for name in manifest["sources"]}
+    rankers: dict[str, Any] = {ranker.name: ranker for ranker in fresh_rankers(len(sources), config)}
+    ranker: Ranker | None = None
+    if manifest["ranker"] is not None:
+        ranker = rankers[manifest["ranker"]].restore(_part(arrays, "ranker"))
+    facts = ItemFacts(tuple(manifest["facts"]), arrays["facts.values"], attributes.astype(np.float64))
+    most = config.ranking.candidates_per_generator
+    return Stack(sources, facts, ranker, Thresholds(**manifest["thresholds"]), arrays["offered"], most)
+
+
+def without_users(stack: Stack, keep: NDArray[np.bool_]) -> Stack:
+    """The stack without what LightFM learned of some users alone (codes not kept); nothing else in it is of anybody."""
+    lightfm = stack.sources.get("lightfm")
+    if not isinstance(lightfm, LightFMWarp):
+        return stack
+    return replace(stack, sources={**stack.sources, "lightfm": lightfm.with_users(keep)})
+
+
+def _empty(n: int, k: int) -> Recommendations:
+    nothing = np.full((n, k), -1, dtype=np.int32)
+    lists = Lists(nothing, np.full((n, k), np.nan))
+    return Recommendations(lists, np.zeros(n, dtype=np.int8), np.full((n, k), -1, dtype=np.int8), nothing.copy())
 
 
 def _ids(path: Path) -> pa.StringArray:
     return pq.read_table(path)["id"].cast(pa.string()).combine_chunks()
 
 
-def _part(arrays: dict[str, Any], name: str) -> dict[str, NDArray[np.generic]]:
+def _part(arrays: dict[str, Any], name: str) -> dict[str, NDArray[Any]]:
     return {key.removeprefix(f"{name}."): values for key, values in arrays.items() if key.startswith(f"{name}.")}
 
 

@@ -14,12 +14,18 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from pydantic import BaseModel, Field
 
 from zantara_pipeline.recommend.artifacts import Bundle, Recommendations
+from zantara_pipeline.recommend.ladder import RUNGS
 
 
 class Query(BaseModel):
-    """One user asks for at most k products; a user the model never saw gets popularity."""
+    """One user asks for at most k products.
+
+    `history` (product ids, oldest first) is what the application knows of them now: it takes the place of what the model
+    was trained on. Without one, a user the model never saw gets popularity.
+    """
 
     user_id: str
+    history: list[str] | None = None
     k: int = Field(default=20, ge=1, le=1000)
 
 
@@ -45,19 +51,27 @@ class RecommenderModel(PythonModel):  # type: ignore[misc]
         """Answer queries in their order."""
         if not model_input:
             return []
+        k = max(query.k for query in model_input)
+        told = [place for place, query in enumerate(model_input) if query.history is not None]
         codes = [self.bundle.code_of_user.get(query.user_id, -1) for query in model_input]
-        made = self.bundle.recommend(np.array(codes, dtype=np.int32), max(query.k for query in model_input))
-        return [self._answer(query, made, row) for row, query in enumerate(model_input)]
+        known = self.bundle.recommend(np.array(codes, dtype=np.int32), k)
+        sent = self.bundle.recommend_to([model_input[place].history or [] for place in told], k)
+        row_of = {place: row for row, place in enumerate(told)}
+        return [
+            self._answer(query, sent, row_of[place]) if place in row_of else self._answer(query, known, place)
+            for place, query in enumerate(model_input)
+        ]
 
     def _answer(self, query: Query, made: Recommendations, row: int) -> RankedList:
-        items = made.lists.items[row, : query.k]
-        n, personal = int((items >= 0).sum()), bool(made.personal[row])
+        items, rung = made.lists.items[row, : query.k], int(made.rungs[row])
+        n = int((items >= 0).sum())
+        why = zip(made.sources[row, :n], made.affinity[row, :n], strict=True)
         return RankedList(
             user_id=query.user_id,
             product_ids=[str(self.bundle.item_ids[int(item)]) for item in items[:n]],
             scores=[float(score) for score in made.lists.scores[row, :n]],
-            reasons=[self.bundle.reasons(personal, int(feature)) for feature in made.affinity[row, :n]],
-            served_by="lightfm" if personal else "popularity",
+            reasons=[self.bundle.reasons(rung, int(source), int(feature)) for source, feature in why],
+            served_by=RUNGS[rung],
             bundle_version=self.bundle.version,
         )
 

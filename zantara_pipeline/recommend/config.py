@@ -15,7 +15,8 @@ from zantara_pipeline.contracts_io import PACKAGED, overlay_files, parse_contrac
 
 FILE = "recommendation.yaml"
 EventName = Literal["product_view", "item_tag", "add_to_cart", "purchase", "rating", "refund"]
-MetricName = Literal["ndcg", "mrr", "recall"]
+MetricName = Literal["ndcg", "mrr", "recall", "map"]
+GeneratorName = Literal["lightfm", "sequence", "item_knn", "ease", "als", "item2vec", "content"]
 
 
 class _Section(BaseModel):
@@ -51,9 +52,63 @@ class DataBounds(_Section):
 
 
 class PopularitySettings(_Section):
-    """Decay of the popularity baseline."""
+    """Half-life of the popularity that serves whoever has no history, and of the others that the ranker sees."""
 
     half_life_days: float = Field(gt=0)
+    other_half_lives_days: list[Annotated[float, Field(gt=0)]]
+
+
+class SequenceSettings(_Section):
+    """Item-to-item rules in order of time."""
+
+    window: int = Field(ge=1, le=100)
+    decay: float = Field(gt=0, le=1)
+    half_life_days: float = Field(gt=0)
+    popularity_damping: float = Field(ge=0, le=1)
+    neighbours: int = Field(ge=1)
+
+
+class ItemKNNSettings(_Section):
+    """Cosine neighbours."""
+
+    neighbours: int = Field(ge=1)
+    shrink: float = Field(ge=0)
+    history: int = Field(ge=1, le=5000)
+
+
+class EASESettings(_Section):
+    """The linear autoencoder."""
+
+    l2: float = Field(gt=0)
+    max_items: int = Field(ge=1, le=20_000)
+    history: int = Field(ge=1, le=5000)
+
+
+class ALSSettings(_Section):
+    """Implicit matrix factorisation."""
+
+    factors: int = Field(ge=1, le=1024)
+    l2: float = Field(gt=0)
+    alpha: float = Field(gt=0)
+    iterations: int = Field(ge=1)
+    weight_cap: float = Field(gt=0)
+    seed: int = Field(ge=0)
+
+
+class Item2VecSettings(_Section):
+    """Vectors of items that are touched near each other."""
+
+    factors: int = Field(ge=1, le=1024)
+    window: int = Field(ge=1, le=100)
+    shift: float = Field(ge=1)
+    history: int = Field(ge=1)
+    seed: int = Field(ge=0)
+
+
+class ContentSettings(_Section):
+    """Cosine of attributes."""
+
+    history: int = Field(ge=1)
 
 
 class LightFMSettings(_Section):
@@ -64,15 +119,55 @@ class LightFMSettings(_Section):
     learning_rate: float = Field(gt=0)
     max_sampled: int = Field(ge=1)
     l2: float = Field(ge=0)
+    fold_in_history: int = Field(ge=1)
     seed: int = Field(ge=0)
 
 
 class SplitSettings(_Section):
-    """Where the test begins."""
+    """Where the cuts lie: `tests` of them are measured, each with `rankers` earlier ones to train its ranker on."""
 
     test_days: float = Field(gt=0)
     min_test_users: int = Field(ge=1)
-    test_fraction: float = Field(gt=0, lt=1)
+    test_fraction: float = Field(gt=0, le=0.5)
+    tests: int = Field(ge=1, le=10)
+    rankers: int = Field(ge=1, le=10)
+
+
+class BoostingSettings(_Section):
+    """LightGBM lambdarank."""
+
+    trees: int = Field(ge=1)
+    leaves: int = Field(ge=2)
+    learning_rate: float = Field(gt=0)
+    min_rows_in_leaf: int = Field(ge=1)
+
+
+class LadderSettings(_Section):
+    """How many liked items the higher rungs need: the choices that validation has, and what holds without one."""
+
+    tried: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
+    default: int = Field(ge=1)
+
+
+class RankingSettings(_Section):
+    """Candidates of all generators, and the model over them."""
+
+    generators: list[GeneratorName] = Field(min_length=1)
+    candidates_per_generator: int = Field(ge=1, le=1000)
+    max_users_per_step: int = Field(ge=1)
+    min_positives: int = Field(ge=1)
+    negatives_per_list: int = Field(ge=1)
+    ladder: LadderSettings
+    boosting: BoostingSettings
+    seed: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _lightfm_is_central(self) -> RankingSettings:
+        if "lightfm" not in self.generators:
+            raise ValueError("generators must name lightfm: people with few events are folded into its vectors")
+        if len(set(self.generators)) < len(self.generators):
+            raise ValueError("generators names one twice")
+        return self
 
 
 class EvaluationSettings(_Section):
@@ -104,12 +199,20 @@ class RecommendationConfig(_Section):
     signals: Signals
     low_rating: LowRating
     weight_cap: float = Field(gt=0)
+    weight_half_life_days: float = Field(gt=0)
     exclude_seen: list[EventName]
     data: DataBounds
     item_features: list[Literal["category", "brand", "provider"]]
     feature_separator: str = Field(min_length=1)
     popularity: PopularitySettings
     lightfm: LightFMSettings
+    sequence: SequenceSettings
+    item_knn: ItemKNNSettings
+    ease: EASESettings
+    als: ALSSettings
+    item2vec: Item2VecSettings
+    content: ContentSettings
+    ranking: RankingSettings
     split: SplitSettings
     evaluation: EvaluationSettings
     gate: Gate

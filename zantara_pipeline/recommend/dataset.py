@@ -21,14 +21,22 @@ DAY_US = 86_400_000_000
 
 @dataclass(frozen=True)
 class Pairs:
-    """Distinct (user, item) pairs, sorted by user, then item; codes are int32, shape (n,) each."""
+    """Distinct (user, item) pairs, sorted by user, then item; codes are int32, shape (n,) each.
+
+    `weights` are sums over the pair's rows, `times` its latest row in microseconds.
+    """
 
     users: NDArray[np.int32]
     items: NDArray[np.int32]
     weights: NDArray[np.float64]
+    times: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.users)
+
+    def keep(self, mask: NDArray[np.bool_]) -> Pairs:
+        """Only the pairs marked."""
+        return Pairs(self.users[mask], self.items[mask], self.weights[mask], self.times[mask])
 
     def keys(self, n_items: int) -> NDArray[np.int64]:
         """One number per pair, ascending: user * n_items + item."""
@@ -94,11 +102,14 @@ class Dataset:
         """Only the rows at or after the cut."""
         return self._rows(self.times >= cut_us)
 
+    def until(self, end_us: int) -> Dataset:
+        """Only the rows before a time; what the catalogue knew stays."""
+        return self._rows(self.times < end_us)
+
     def positives(self) -> Pairs:
         """Pairs whose summed weight is above 0."""
         pairs = self._pairs(np.ones(len(self.users), dtype=bool))
-        keep = pairs.weights > 0
-        return Pairs(pairs.users[keep], pairs.items[keep], pairs.weights[keep])
+        return pairs.keep(pairs.weights > 0)
 
     def seen_pairs(self) -> Pairs:
         """Pairs that must not be recommended."""
@@ -139,5 +150,7 @@ class Dataset:
         weights: NDArray[np.float64] = np.bincount(  # type: ignore[assignment]
             row_pair, weights=self.weights[mask], minlength=len(distinct)
         )
+        times = np.full(len(distinct), np.iinfo(np.int64).min)
+        np.maximum.at(times, row_pair, self.times[mask])
         users, items = np.divmod(distinct, max(self.n_items, 1))
-        return Pairs(users.astype(np.int32), items.astype(np.int32), weights)
+        return Pairs(users.astype(np.int32), items.astype(np.int32), weights, times)

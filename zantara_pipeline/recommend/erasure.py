@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.recommend.artifacts import Bundle
+from zantara_pipeline.recommend.artifacts import without_users as stack_without
 from zantara_pipeline.recommend.training import MODEL_NAME
 from zantara_pipeline.registry import open_registry
 
@@ -72,8 +73,10 @@ def without_users(bundle: Bundle, users: Collection[str]) -> Bundle:
         bundle,
         user_ids=bundle.user_ids.filter(pa.array(keep)),
         seen=bundle.seen[keep],
-        history=bundle.history[keep],
-        lightfm=bundle.lightfm.with_users(keep),
+        histories=replace(
+            bundle.histories.take(np.flatnonzero(keep)), users=np.arange(int(keep.sum()), dtype=np.int32)
+        ),
+        stack=stack_without(bundle.stack, keep),
         per_user_metrics=tested.filter(others),
     )
 

@@ -1,15 +1,16 @@
-"""Offline evaluation on one cut in time: LightFM beside popularity, per user, with intervals.
+"""Offline evaluation on rolling cuts in time: what would serve beside each generator alone, per user, with intervals.
 
 Belongs here: the protocol of the comparison and the rows of recommendations.offline_metrics. Does not belong here:
-formulas (metrics.py), the choice that follows (gate.py).
+formulas (metrics.py), what is learned (learning.py), the choice that follows (gate.py).
 
-Relevant to a test user: every item with a positive sum of weights at or after the cut, less what `exclude_seen` bars
+Relevant to a test user: every item with a positive sum of weights from the cut to the next, less what `exclude_seen` bars
 (it could not be recommended). Items that did not exist at the cut stay in the denominator: nobody could have listed
-them, and that is part of the truth. A user without a positive before the cut is cold: both models serve popularity.
+them, and that is part of the truth. A user without a positive before the cut is cold: whole traffic counts them, too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,27 +18,33 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from zantara_pipeline.recommend.config import RecommendationConfig
-from zantara_pipeline.recommend.dataset import Dataset, Pairs
-from zantara_pipeline.recommend.generators.lightfm_warp import LightFMWarp
-from zantara_pipeline.recommend.generators.popularity import Popularity
+from zantara_pipeline.recommend.dataset import Dataset
+from zantara_pipeline.recommend.examples import Examples, examples_at
 from zantara_pipeline.recommend.intervals import bootstrap_means, coverage_interval
-from zantara_pipeline.recommend.metrics import PER_USER, coverage, hit_matrix
-from zantara_pipeline.recommend.ranking import rank_users
-from zantara_pipeline.recommend.split import choose_cut
+from zantara_pipeline.recommend.ladder import CONTENT, FULL, POPULARITY, RUNGS, newcomer_scores
+from zantara_pipeline.recommend.learning import Learned, learn
+from zantara_pipeline.recommend.metrics import PER_USER, coverage, gini, hit_matrix, intra_list_diversity, novelty
+from zantara_pipeline.recommend.rankers import Ranker
+from zantara_pipeline.recommend.rolling import choose_cuts
 
-MODELS = ("lightfm", "popularity")
-SLICES = ("warm", "cold", "all")
+STACK, POPULAR = "stack", "popularity"
+# LightFM for those with a history and popularity of all time for the others: what a first recommender usually is.
+USUAL = "lightfm_alltime"
+WARM, COLD, ALL = "warm", "cold", "all"
 
 
 @dataclass(frozen=True)
 class MetricRow:
     """One row of recommendations.offline_metrics, without the bundle version.
 
-    `metric` is ndcg, mrr, recall, coverage, or <metric>_diff (this model minus popularity, paired by user).
-    value and interval are None where the slice has no user.
+    cut_us : the cut; None: all cuts together, each user's cuts counted once per cut, intervals over users.
+    metric : ndcg, mrr, recall, map, novelty, diversity, ceiling (means over users); <metric>_diff (this model minus
+        popularity) and <metric>_lead (the stack minus this model), both paired by user; coverage, gini (of all lists).
+    value and interval are None where the slice has no user, the interval of gini and of coverage over all cuts always.
     """
 
     model: str
+    cut_us: int | None
     slice: str
     metric: str
     k: int
@@ -48,151 +55,195 @@ class MetricRow:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """All that one cut said.
+class CutResult:
+    """Lists and values on one cut.
 
     Parameters
     ----------
-    cut_us : the cut, or None where no evaluation was possible (`note` says why); then everything else is empty.
-    users : user codes, shape (n,). warm : bool, shape (n,).
-    per_user : (model, metric, k) -> values, shape (n,).
+    lists : model -> item codes (n, k). per_user : (model, metric, k) -> values (n,). rungs : int8 (n,), of the stack.
     """
 
-    cut_us: int | None = None
+    cut: Examples
+    learned: Learned
+    lists: dict[str, NDArray[np.int32]]
+    per_user: dict[tuple[str, str, int], NDArray[np.float64]]
+    rungs: NDArray[np.int8]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that the cuts said; without results `note` says why, and everything else is empty."""
+
     note: str = ""
-    users: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, dtype=np.int32))
-    warm: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=bool))
-    per_user: dict[tuple[str, str, int], NDArray[np.float64]] = field(default_factory=dict)
+    results: Sequence[CutResult] = ()
     rows: list[MetricRow] = field(default_factory=list)
 
-    def row(self, model: str, slice_: str, metric: str, k: int) -> MetricRow | None:
-        """The row with this key, if there is one."""
-        key = (model, slice_, metric, k)
-        return next((r for r in self.rows if (r.model, r.slice, r.metric, r.k) == key), None)
+    def row(self, model: str, slice_: str, metric: str, k: int, cut_us: int | None = None) -> MetricRow | None:
+        """The row with this key, if there is one; cut_us None: of all cuts together."""
+        key = (model, cut_us, slice_, metric, k)
+        return next((r for r in self.rows if (r.model, r.cut_us, r.slice, r.metric, r.k) == key), None)
 
     def per_user_table(self, user_ids: pa.StringArray) -> pa.Table:
-        """One line per test user: what later paired comparisons need."""
-        columns = {"user_id": user_ids.take(pa.array(self.users)), "warm": pa.array(self.warm)}
-        columns |= {f"{m}_{metric}_{k}": pa.array(v) for (m, metric, k), v in self.per_user.items()}
-        return pa.table(columns)
+        """One line per cut and test user: what later paired comparisons need."""
+        parts = []
+        for result in self.results:
+            n = len(result.cut.users)
+            columns = {
+                "user_id": user_ids.take(pa.array(result.cut.users)),
+                "cut_us": pa.array(np.full(n, result.cut.cut_us)),
+                "warm": pa.array(result.cut.warm),
+            }
+            parts.append(pa.table(columns | {f"{m}_{metric}_{k}": v for (m, metric, k), v in result.per_user.items()}))
+        if not parts:
+            return pa.table({"user_id": pa.array([], pa.string())})
+        return pa.concat_tables(parts, promote_options="default")
 
 
-def evaluate(dataset: Dataset, config: RecommendationConfig) -> Evaluation:
-    """Fit on everything before the cut, measure on the rest."""
-    cut = choose_cut(dataset, config.split)
-    if cut is None:
-        return Evaluation(note="no offline evaluation: all interactions lie at one time")
-    return evaluate_at(dataset, config, cut)
+def evaluate(dataset: Dataset, config: RecommendationConfig) -> tuple[Evaluation, Learned]:
+    """Measure the last cuts, each ranked by what the cuts before it taught; and what all cuts teach what serves next."""
+    cuts = choose_cuts(dataset, config.split)
+    if not cuts:
+        return Evaluation(note="no offline evaluation: all interactions lie at one time"), learn([], config)
+    evaluation, made = evaluate_cuts(dataset, config, cuts)
+    return evaluation, learn([cut for cut in made[-config.split.rankers :] if cut is not None], config)
 
 
-def evaluate_at(dataset: Dataset, config: RecommendationConfig, cut_us: int) -> Evaluation:
-    """As `evaluate`, at a given cut."""
-    train = dataset.before(cut_us)
-    relevant = relevant_pairs(train, dataset.since(cut_us))
-    if len(relevant) == 0:
-        return Evaluation(note="no offline evaluation: no new positive interaction after the cut")
-    if len(train.positives()) == 0:
-        return Evaluation(note="no offline evaluation: no positive interaction before the cut")
-    users = np.unique(relevant.users)
-    lists, warm = _lists(train, config, users)
-    per_user = _per_user(lists, users, relevant, config, dataset.n_items)
-    rows = _rows(lists, warm, per_user, int(train.candidates.sum()), config)
-    return Evaluation(cut_us, "", users, warm, per_user, rows)
+def evaluate_cuts(
+    dataset: Dataset, config: RecommendationConfig, cuts: Sequence[int]
+) -> tuple[Evaluation, list[Examples | None]]:
+    """Measure the last `split.tests` of given cuts, ascending; and the examples of every cut, None where it has none."""
+    settings = config.split
+    ends: list[int | None] = [*cuts[1:], None]
+    made = [examples_at(dataset, config, cut, end) for cut, end in zip(cuts, ends, strict=True)]
+    results = []
+    for place in range(max(len(cuts) - settings.tests, 0), len(cuts)):
+        cut = made[place]
+        if cut is not None and "lightfm" in cut.sources:
+            before = [part for part in made[max(place - settings.rankers, 0) : place] if part is not None]
+            results.append(measure(cut, learn(before, config), config))
+    if not results:
+        why = "no new positive interaction after the cut" if not any(made) else "no positive interaction before the cut"
+        return Evaluation(note=f"no offline evaluation: {why}"), made
+    return Evaluation("", results, list(_all_rows(results, config))), made
 
 
-def relevant_pairs(train: Dataset, test: Dataset) -> Pairs:
-    """Positive pairs of the test that a list made at the cut was allowed to hold."""
-    pairs = test.positives()
-    barred = np.isin(pairs.keys(train.n_items), train.seen_pairs().keys(train.n_items))
-    return Pairs(pairs.users[~barred], pairs.items[~barred], pairs.weights[~barred])
-
-
-def _lists(
-    train: Dataset, config: RecommendationConfig, users: NDArray[np.int32]
-) -> tuple[dict[str, NDArray[np.int32]], NDArray[np.bool_]]:
-    """Lists of both models at the longest cut-off, and who is warm."""
+def measure(cut: Examples, learned: Learned, config: RecommendationConfig) -> CutResult:
+    """Lists of all models on one cut, and every metric of every user."""
     k = max(config.evaluation.cutoffs)
-    popularity = Popularity(config.popularity.half_life_days).fit(train)
-    lightfm = LightFMWarp(config.lightfm, config.weight_cap).fit(train)
-    candidates, seen = train.candidates, train.seen_matrix()
-    warm = lightfm.knows(users)
-    popular = rank_users(popularity, users, k, candidates=candidates, seen=seen).items
-    personal = popular.copy()
-    personal[warm] = rank_users(lightfm, users[warm], k, candidates=candidates, seen=seen).items
-    return {"lightfm": personal, "popularity": popular}, warm
+    rungs = learned.thresholds.rungs(cut.lengths, cut.warm)
+    lists = _lists(cut, learned, rungs, k)
+    per_user: dict[tuple[str, str, int], NDArray[np.float64]] = {}
+    popular = np.log2((cut.users_of_item.sum() + 1) / (cut.users_of_item + 1.0))
+    for model, shown in lists.items():
+        hits = hit_matrix(shown, cut.users, cut.relevant, len(cut.offered))
+        for at in config.evaluation.cutoffs:
+            for metric, formula in PER_USER.items():
+                per_user[model, metric, at] = formula(hits, cut.n_relevant, at)
+            per_user[model, "novelty", at] = novelty(shown[:, :at], popular)
+            if cut.attributes.shape[1]:
+                per_user[model, "diversity", at] = intra_list_diversity(shown[:, :at], cut.attributes)
+    found = np.bincount(cut.lines.rows, weights=cut.hits, minlength=len(cut.users))
+    per_user[STACK, "ceiling", config.ranking.candidates_per_generator] = found / np.maximum(cut.n_relevant, 1)
+    return CutResult(cut, learned, lists, per_user, rungs)
 
 
-def _per_user(
-    lists: dict[str, NDArray[np.int32]],
-    users: NDArray[np.int32],
-    relevant: Pairs,
-    config: RecommendationConfig,
-    n_items: int,
-) -> dict[tuple[str, str, int], NDArray[np.float64]]:
-    n_relevant = np.bincount(np.searchsorted(users, relevant.users), minlength=len(users))
-    hits = {model: hit_matrix(lists[model], users, relevant, n_items) for model in MODELS}
-    return {
-        (model, metric, k): formula(hits[model], n_relevant, k)
-        for model in MODELS
-        for metric, formula in PER_USER.items()
-        for k in config.evaluation.cutoffs
+def _lists(cut: Examples, learned: Learned, rungs: NDArray[np.int8], k: int) -> dict[str, NDArray[np.int32]]:
+    popularity = learned.thresholds.popularity
+    by_rung = {
+        POPULARITY: cut.lists_of(popularity, k),
+        CONTENT: cut.lists_by(newcomer_scores(cut.lines.ranks, cut.sources, popularity), k),
+    }
+
+    def ladder(full: NDArray[np.int32]) -> NDArray[np.int32]:
+        rung_lists = by_rung | {FULL: full}
+        return np.where(
+            (rungs == FULL)[:, None],
+            full,
+            np.where((rungs == CONTENT)[:, None], rung_lists[CONTENT], rung_lists[POPULARITY]),
+        )
+
+    ranked = {name: cut.lists_by(_scores(cut, ranker), k) for name, ranker in learned.rankers.items()}
+    lightfm = cut.filled("lightfm", popularity, k)
+    lists = {STACK: ladder(ranked[learned.chosen] if learned.chosen else lightfm)}
+    lists |= {name: ladder(full) for name, full in ranked.items()}
+    lists |= {name: cut.filled(name, POPULAR, k) for name in cut.sources}
+    return lists | {
+        USUAL: cut.filled("lightfm", "popularity_alltime", k) if "lightfm" in cut.sources else lists[POPULAR]
     }
 
 
-def _rows(
-    lists: dict[str, NDArray[np.int32]],
-    warm: NDArray[np.bool_],
-    per_user: dict[tuple[str, str, int], NDArray[np.float64]],
-    n_candidates: int,
-    config: RecommendationConfig,
-) -> list[MetricRow]:
-    columns = dict(per_user)
-    for (model, metric, k), values in per_user.items():
-        if model != "popularity":
-            columns[model, f"{metric}_diff", k] = values - per_user["popularity", metric, k]
-    masks = {"warm": warm, "cold": ~warm, "all": np.ones_like(warm)}
-    rows: list[MetricRow] = []
-    for slice_ in SLICES:
-        rows += _mean_rows(columns, masks[slice_], slice_, config)
-        rows += _coverage_rows(lists, masks[slice_], slice_, n_candidates, config)
-    return rows
+def _scores(cut: Examples, ranker: Ranker) -> NDArray[np.float64]:
+    return np.round(ranker.score(cut.features), 6)
 
 
-def _mean_rows(
+def _all_rows(results: Sequence[CutResult], config: RecommendationConfig) -> Iterator[MetricRow]:
+    for result in results:
+        yield from _mean_rows([result], result.cut.cut_us, config)
+        yield from _list_rows(result, config)
+    yield from _mean_rows(results, None, config)
+
+
+def _columns(results: Sequence[CutResult]) -> dict[tuple[str, str, int], NDArray[np.float64]]:
+    """Values of all cuts under each other, with differences; only what every cut measured."""
+    keys = [key for key in results[0].per_user if all(key in result.per_user for result in results)]
+    columns = {key: np.concatenate([result.per_user[key] for result in results]) for key in keys}
+    for model, metric, k in keys:
+        if metric not in PER_USER:
+            continue
+        if model != POPULAR:
+            columns[model, f"{metric}_diff", k] = columns[model, metric, k] - columns[POPULAR, metric, k]
+        if model != STACK:
+            columns[model, f"{metric}_lead", k] = columns[STACK, metric, k] - columns[model, metric, k]
+    return columns
+
+
+def _mean_rows(results: Sequence[CutResult], cut_us: int | None, config: RecommendationConfig) -> Iterator[MetricRow]:
+    columns = _columns(results)
+    users = np.concatenate([result.cut.users for result in results])
+    warm = np.concatenate([result.cut.warm for result in results])
+    rungs = np.concatenate([result.rungs for result in results])
+    for slice_, mask in ((WARM, warm), (COLD, ~warm), (ALL, np.ones_like(warm))):
+        yield from _means(columns, users, mask, cut_us, slice_, config)
+    of_stack = {key: column for key, column in columns.items() if key[0] == STACK}
+    for rung, name in enumerate(RUNGS):
+        if (rungs == rung).any():
+            yield from _means(of_stack, users, rungs == rung, cut_us, f"rung={name}", config)
+
+
+def _means(
     columns: dict[tuple[str, str, int], NDArray[np.float64]],
+    users: NDArray[np.int32],
     mask: NDArray[np.bool_],
+    cut_us: int | None,
     slice_: str,
     config: RecommendationConfig,
-) -> list[MetricRow]:
-    n = int(mask.sum())
+) -> Iterator[MetricRow]:
+    n, settings = len(np.unique(users[mask])), config.evaluation
     if n == 0:
-        return [MetricRow(model, slice_, metric, k, None, None, None, 0) for model, metric, k in columns]
+        for model, metric, k in columns:
+            yield MetricRow(model, cut_us, slice_, metric, k, None, None, None, 0)
+        return
     values = np.column_stack([column[mask] for column in columns.values()])
-    settings = config.evaluation
     low, high = bootstrap_means(
-        values, samples=settings.bootstrap_samples, confidence=settings.confidence, seed=settings.seed
+        values,
+        users[mask],
+        samples=settings.bootstrap_samples,
+        confidence=settings.confidence,
+        seed=settings.seed,
     )
     means = values.mean(axis=0)
-    return [
-        MetricRow(model, slice_, metric, k, float(means[i]), float(low[i]), float(high[i]), n)
-        for i, (model, metric, k) in enumerate(columns)
-    ]
+    for place, (model, metric, k) in enumerate(columns):
+        bounds = float(means[place]), float(low[place]), float(high[place])
+        yield MetricRow(model, cut_us, slice_, metric, k, *bounds, n)
 
 
-def _coverage_rows(
-    lists: dict[str, NDArray[np.int32]],
-    mask: NDArray[np.bool_],
-    slice_: str,
-    n_candidates: int,
-    config: RecommendationConfig,
-) -> list[MetricRow]:
-    n, rows = int(mask.sum()), []
-    for model in MODELS:
+def _list_rows(result: CutResult, config: RecommendationConfig) -> Iterator[MetricRow]:
+    """Coverage and Gini of all lists of a model on one cut."""
+    offered, n = int(result.cut.offered.sum()), len(result.cut.users)
+    for model, lists in result.lists.items():
         for k in config.evaluation.cutoffs:
-            if n == 0:
-                rows.append(MetricRow(model, slice_, "coverage", k, None, None, None, 0))
-                continue
-            shown = lists[model][mask][:, :k]
-            low, high = coverage_interval(shown, n_candidates, config.evaluation.confidence)
-            rows.append(MetricRow(model, slice_, "coverage", k, coverage(shown, n_candidates, k), low, high, n))
-    return rows
+            shown = lists[:, :k]
+            low, high = coverage_interval(shown, offered, config.evaluation.confidence)
+            cut_us = result.cut.cut_us
+            yield MetricRow(model, cut_us, ALL, "coverage", k, coverage(shown, offered, k), low, high, n)
+            yield MetricRow(model, cut_us, ALL, "gini", k, gini(shown, offered), None, None, n)

@@ -12,26 +12,30 @@ from numpy.typing import NDArray
 
 
 def bootstrap_means(
-    values: NDArray[np.float64], *, samples: int, confidence: float, seed: int
+    values: NDArray[np.float64], owners: NDArray[np.integer], *, samples: int, confidence: float, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Percentile bootstrap intervals of column means, resampling rows (users) with replacement.
+    """Percentile bootstrap intervals of column means, resampling owners (users) with all their rows, with replacement.
 
     All columns share each resample, so the interval of a difference column is a paired one.
 
     Parameters
     ----------
-    values : shape (n_users, n_columns), n_users >= 1.
+    values : shape (n_rows, n_columns), n_rows >= 1. owners : whose row it is, shape (n_rows,).
 
     Returns
     -------
     low, high : shape (n_columns,). Source: Efron and Tibshirani (1993), chapter 13.
     """
     rng = np.random.default_rng(seed)
-    n = len(values)
+    distinct, place = np.unique(owners, return_inverse=True)
+    n = len(distinct)
+    sums = np.zeros((n, values.shape[1]))
+    np.add.at(sums, place, values)
+    rows = np.bincount(place, minlength=n)
     means = np.empty((samples, values.shape[1]))
     for i in range(samples):
         counts = np.bincount(rng.integers(0, n, size=n), minlength=n)
-        means[i] = counts @ values / n
+        means[i] = counts @ sums / (counts @ rows)
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail], axis=0)
     return low, high

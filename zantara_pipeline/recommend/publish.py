@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from zantara_pipeline.recommend.artifacts import Bundle
 from zantara_pipeline.recommend.config import RecommendationConfig
+from zantara_pipeline.recommend.ladder import RUNGS
 from zantara_pipeline.recommend.loading import collect, release
 from zantara_pipeline.recommend.tables import OFFLINE_METRICS, USER_RECOMMENDATIONS
 
@@ -115,33 +116,30 @@ def _block(
 ) -> pa.Table:
     made = bundle.recommend(codes, length)
     rows, places = np.nonzero(made.lists.items >= 0)
-    items, personal = made.lists.items[rows, places], made.personal[rows]
-    n, n_personal = len(rows), int(made.personal.sum())
-    served.update({name: count for name, count in _split(len(codes), n_personal).items() if count})
+    items, rungs = made.lists.items[rows, places], made.rungs[rows]
+    n = len(rows)
+    served.update(RUNGS[rung] for rung in made.rungs)
     return pa.table(
         {
             "user_id": ids.take(pa.array(rows)),
             "rank": pa.array((places + 1).astype(np.int32)),
             "product_id": bundle.item_ids.take(pa.array(items)),
             "score": pa.array(made.lists.scores[rows, places]),
-            "served_by": pa.array(["popularity", "lightfm"]).take(pa.array(personal.astype(np.int8))),
-            "reasons": _reasons(bundle, personal, made.affinity[rows, places]),
+            "served_by": pa.array(RUNGS).take(pa.array(rungs)),
+            "reasons": _reasons(bundle, rungs, made.sources[rows, places], made.affinity[rows, places]),
             "bundle_version": pa.repeat(bundle.version, n),
             "generated_at": pa.repeat(pa.scalar(as_of, pa.timestamp("us", tz="UTC")), n),
         }
     )
 
 
-def _split(users: int, personal: int) -> dict[str, int]:
-    return {"lightfm": personal, "popularity": users - personal}
-
-
-def _reasons(bundle: Bundle, personal: NDArray[np.bool_], affinity: NDArray[np.int32]) -> pa.Array:
+def _reasons(
+    bundle: Bundle, rungs: NDArray[np.int8], sources: NDArray[np.int8], affinity: NDArray[np.int32]
+) -> pa.Array:
     """One list of words per row; distinct lists are few, so each is built once and taken by index."""
-    keys = np.where(personal, affinity, -2)
-    distinct, place = np.unique(keys, return_inverse=True)
-    words = [bundle.reasons(key > -2, int(key)) for key in distinct]
-    return pa.array(words, type=pa.list_(pa.string())).take(pa.array(place))
+    distinct, place = np.unique(np.column_stack([rungs, sources, affinity]), axis=0, return_inverse=True)
+    words = [bundle.reasons(*map(int, key)) for key in distinct]
+    return pa.array(words, type=pa.list_(pa.string())).take(pa.array(place.ravel()))
 
 
 def _insert(con: DuckDBPyConnection, table: str, rows: pa.Table) -> None:

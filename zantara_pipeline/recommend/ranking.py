@@ -1,4 +1,4 @@
-"""Exact top-k lists from scores, in blocks, with deterministic ties.
+"""Exact top-k lists from scores, with deterministic ties.
 
 Belongs here: selection and order. Does not belong here: where scores come from, or business rules.
 """
@@ -6,15 +6,9 @@ Belongs here: selection and order. Does not belong here: where scores come from,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-
-from zantara_pipeline.recommend.generators.base import Generator
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
 
 # Scores held at once: 4 million doubles are 32 MB, and copies made of them stay well below 200 MB.
 BLOCK_CELLS = 4_000_000
@@ -54,38 +48,3 @@ def top_k(scores: NDArray[np.float64], k: int) -> Lists:
     items[rows[keep], position[keep]] = columns[keep]
     values[rows[keep], position[keep]] = found[keep]
     return Lists(items, values)
-
-
-def rank_users(
-    generator: Generator,
-    users: NDArray[np.int32],
-    k: int,
-    *,
-    candidates: NDArray[np.bool_],
-    seen: csr_matrix,
-) -> Lists:
-    """Top-k lists of many users, block by block.
-
-    Parameters
-    ----------
-    users : codes the generator knows; -1 (a stranger, nothing seen) where it accepts that.
-    candidates : bool (n_items,), what may be recommended at all.
-    seen : sparse (n_users, n_items), what each user must not get.
-    """
-    size = max(1, BLOCK_CELLS // max(len(candidates), 1))
-    blocks = [
-        _rank_block(generator, users[start : start + size], k, candidates, seen) for start in range(0, len(users), size)
-    ]
-    if not blocks:
-        return Lists(np.empty((0, k), dtype=np.int32), np.empty((0, k)))
-    return Lists(np.concatenate([b.items for b in blocks]), np.concatenate([b.scores for b in blocks]))
-
-
-def _rank_block(
-    generator: Generator, users: NDArray[np.int32], k: int, candidates: NDArray[np.bool_], seen: csr_matrix
-) -> Lists:
-    scores = np.where(candidates, generator.score(users), -np.inf)
-    known = np.flatnonzero(users >= 0)
-    taken = seen[users[known]].tocoo()
-    scores[known[taken.row], taken.col] = -np.inf
-    return top_k(scores, k)

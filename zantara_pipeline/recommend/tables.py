@@ -37,20 +37,36 @@ def _quoted(text: str) -> str:
 
 OFFLINE_METRICS = PublishedTable(
     "recommendations.offline_metrics",
-    "Offline evaluation of the champion bundle on one cut in time; one row per model, slice, metric and k.",
+    "Offline evaluation of the champion bundle on rolling cuts in time; one row per model, cut, slice, metric and k.",
     {
         "bundle_version": ("VARCHAR", "Content hash of the bundle evaluated."),
-        "model": ("VARCHAR", "lightfm (popularity for cold users) or popularity."),
-        "cut_date": ("TIMESTAMPTZ", "Trained strictly before, tested at and after this time (UTC)."),
-        "slice": ("VARCHAR", "warm: test users with a positive before the cut; cold: those without; all: both."),
+        "model": (
+            "VARCHAR",
+            "stack: what would serve; blend, lambdarank: the stack under either ranker; lightfm, sequence and the other "
+            "generators: their own lists, filled up by popularity; popularity (and of other half-lives); lightfm_alltime: "
+            "LightFM, popularity of all time for who has no history.",
+        ),
+        "cut_date": (
+            "TIMESTAMPTZ",
+            "Trained strictly before, tested from this time (UTC) to the next cut; null: all cuts together.",
+        ),
+        "slice": (
+            "VARCHAR",
+            "warm: test users with a positive before the cut; cold: those without; all: both, whole traffic; rung=...: "
+            "those whom the stack served by that rung of the ladder.",
+        ),
         "metric": (
             "VARCHAR",
-            "ndcg, mrr, recall (means over users), coverage (share of the catalogue shown), "
-            "or <metric>_diff: this model minus popularity, paired by user.",
+            "ndcg, mrr, recall, map, novelty (bits), diversity, ceiling (share of what was liked among the candidates): "
+            "means over users; <metric>_diff: this model minus popularity, <metric>_lead: the stack minus this model, "
+            "paired by user; coverage (share of the catalogue shown), gini (of how often items are shown).",
         ),
         "k": ("INTEGER", "Length of list considered."),
         "value": ("DOUBLE", "The metric; null where the slice has no user."),
-        "ci_low": ("DOUBLE", "Lower bound: percentile bootstrap over users; for coverage jackknife over users."),
+        "ci_low": (
+            "DOUBLE",
+            "Lower bound: percentile bootstrap over users; for coverage jackknife over users; none for gini.",
+        ),
         "ci_high": ("DOUBLE", "Upper bound, as ci_low."),
         "users": ("BIGINT", "Test users in the slice."),
     },
@@ -64,11 +80,15 @@ USER_RECOMMENDATIONS = PublishedTable(
         "rank": ("INTEGER", "1 is best."),
         "product_id": ("VARCHAR", "The product recommended."),
         "score": ("DOUBLE", "Score of the model that served; comparable within one list only."),
-        "served_by": ("VARCHAR", "lightfm, or popularity (user without history, or the gate chose it for all)."),
+        "served_by": (
+            "VARCHAR",
+            "Rung of the ladder: popularity (nothing is known, or the gate chose it for all), popularity_content (little is "
+            "known), lightfm_fold_in (the model was not trained on them), full (all generators and the ranker).",
+        ),
         "reasons": (
             "VARCHAR[]",
-            "popular_recently; or similar_users and the attribute shared most with the user's history, "
-            "such as category=shoes.",
+            "popular_recently, or the word of the source that placed it best (similar_users, often_next, often_together, "
+            "similar_products) and the attribute shared most with the user's history, such as category=shoes.",
         ),
         "bundle_version": ("VARCHAR", "Content hash of the bundle that made the list."),
         "generated_at": ("TIMESTAMPTZ", "as_of of the run (UTC)."),

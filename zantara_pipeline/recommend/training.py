@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from zantara_pipeline.errors import InputError
-from zantara_pipeline.recommend.artifacts import Bundle, fit_bundle
+from zantara_pipeline.recommend.artifacts import Bundle, make_bundle
 from zantara_pipeline.recommend.config import RecommendationConfig
 from zantara_pipeline.recommend.evaluation import Evaluation, evaluate
 from zantara_pipeline.recommend.gate import choose
 from zantara_pipeline.recommend.loading import Collected, collect, dataset_hash, feature_hash, load, release
+from zantara_pipeline.recommend.rolling import fit_all
 from zantara_pipeline.registry import ModelVersion, NewVersion, Registry, open_registry
 
 if TYPE_CHECKING:
@@ -34,8 +35,10 @@ CHAMPION = "champion"
 # Tag of a version: the clock of the run that trained it.
 TRAINED_AS_OF = "trained_as_of"
 # Libraries whose version may change a learned bit; part of a bundle's identity.
-LIBRARIES = ("lightfm-next", "numpy", "scipy", "duckdb")
-SERVING = ("mlflow", "numpy", "pyarrow", "pydantic", "scipy", "lightfm-next", "pyyaml")
+LIBRARIES = ("lightfm-next", "implicit", "lightgbm", "scikit-learn", "numpy", "scipy", "duckdb")
+SERVING = ("mlflow", "numpy", "pyarrow", "pydantic", "scipy", "lightfm-next", "lightgbm", "pyyaml")
+# Metrics of a version in MLflow, besides intervals of the gate's own: what one compares versions by at a glance.
+LOGGED = ("ndcg", "ndcg_diff", "ndcg_lead", "recall", "ceiling")
 
 METRIC_ROWS = pa.schema(
     [
@@ -55,7 +58,7 @@ METRIC_ROWS = pa.schema(
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What happened; `metrics` has keys like "lightfm.warm.ndcg_10".
+    """What happened; `metrics` has keys like "stack.warm.ndcg_10".
 
     bundle_version and served_model are None where there was nothing to do (`note` says why).
     """
@@ -162,7 +165,7 @@ def _identity(con: DuckDBPyConnection, config: RecommendationConfig) -> dict[str
 
 
 def _bundle_version(identity: dict[str, str]) -> str:
-    return f"lightfm-{_sha(json.dumps(identity, sort_keys=True))[:12]}"
+    return f"stack-{_sha(json.dumps(identity, sort_keys=True))[:12]}"
 
 
 def _reusable(registry: Registry, bundle_version: str) -> tuple[ModelVersion, Bundle] | None:
@@ -184,7 +187,7 @@ def _train(
     identity: dict[str, str],
 ) -> Bundle:
     dataset = load(con)
-    evaluation = evaluate(dataset, config)
+    evaluation, learned = evaluate(dataset, config)
     choice = choose(evaluation, config.gate)
     manifest = {
         "bundle_version": bundle_version,
@@ -195,7 +198,8 @@ def _train(
         "metrics": _flat(evaluation),
     }
     metrics = _metric_table(evaluation, bundle_version)
-    return fit_bundle(dataset, config, manifest, metrics, evaluation.per_user_table(dataset.user_ids))
+    per_user = evaluation.per_user_table(dataset.user_ids)
+    return make_bundle(fit_all(dataset, config), learned, config, manifest, metrics, per_user)
 
 
 def _new_version(registry: Registry, bundle: Bundle, git_revision: str, as_of: datetime) -> NewVersion:
@@ -220,17 +224,23 @@ def _new_version(registry: Registry, bundle: Bundle, git_revision: str, as_of: d
 
 
 def _flat(evaluation: Evaluation) -> dict[str, float]:
+    """Of all cuts together, like "stack.warm.ndcg_10"."""
     flat: dict[str, float] = {}
     for row in evaluation.rows:
-        name = f"{row.model}.{row.slice}.{row.metric}_{row.k}"
-        values = ((name, row.value), (f"{name}.ci_low", row.ci_low), (f"{name}.ci_high", row.ci_high))
-        flat |= {key: value for key, value in values if value is not None}
+        if row.cut_us is None and row.metric in LOGGED and row.value is not None:
+            name = f"{row.model}.{row.slice.replace('=', '_')}.{row.metric}_{row.k}"
+            bounds = {f"{name}.ci_low": row.ci_low, f"{name}.ci_high": row.ci_high} if row.metric != "recall" else {}
+            flat |= {name: row.value} | {key: bound for key, bound in bounds.items() if bound is not None}
     return flat
 
 
 def _metric_table(evaluation: Evaluation, bundle_version: str) -> pa.Table:
-    cut = None if evaluation.cut_us is None else datetime.fromtimestamp(evaluation.cut_us / 1e6, UTC)
-    rows = [{"bundle_version": bundle_version, "cut_date": cut, **asdict(row)} for row in evaluation.rows]
+    rows = []
+    for row in evaluation.rows:
+        values = asdict(row)
+        cut_us = values.pop("cut_us")
+        cut = None if cut_us is None else datetime.fromtimestamp(cut_us / 1e6, UTC)
+        rows.append({"bundle_version": bundle_version, "cut_date": cut, **values})
     return pa.Table.from_pylist(rows, schema=METRIC_ROWS)
 
 

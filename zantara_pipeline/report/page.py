@@ -14,7 +14,7 @@ from pathlib import Path
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.report import plots, words
 from zantara_pipeline.report.style import CSS
-from zantara_pipeline.report.summary import DIFFERENCE, AlertRow, DayCounts, RunSummary, Score, summary
+from zantara_pipeline.report.summary import PAIRED, AlertRow, DayCounts, Metric, RunSummary, Score, summary
 
 _MOST_REASONS = 15
 
@@ -172,18 +172,27 @@ def _withdrawals(run: RunSummary) -> str:
 
 def _models(run: RunSummary) -> str:
     head = "<h2>Recommendations: model against popularity</h2>"
-    rows = [metric for metric in run.metrics if metric.slice == run.slice and not metric.metric.endswith(DIFFERENCE)]
+    rows = [metric for metric in run.metrics if metric.slice == run.slice and not metric.metric.endswith(PAIRED)]
     if not rows:
         return head + _nothing("metrics")
     sentence = words.comparison(run)
     users = max((metric.users or 0 for metric in rows), default=0)
-    cut, bundle = escape(rows[0].cut_date or "an unknown time"), escape(rows[0].bundle_version[:12])
+    bundle = escape(rows[0].bundle_version)
+    when = f"Trained before {escape(rows[0].cut_date)}" if rows[0].cut_date else "Trained before several cuts in time"
     note = (
-        f"Trained before {cut}, measured on {words.count(users)} users after it (slice {escape(rows[0].slice)}); "
+        f"{when}, measured on {words.count(users)} users after it (slice {escape(rows[0].slice)}); "
         f"bundle <code>{bundle}</code>. Bars are confidence intervals."
     )
     lead = f"<p>{escape(sentence)}</p>" if sentence else ""
-    return f'{head}{lead}{plots.metric_panels(rows, run.models)}<p class="note">{note}</p>{_metric_table(run)}'
+    return (
+        f'{head}{lead}{plots.metric_panels(_plotted(rows), run.models)}<p class="note">{note}</p>{_metric_table(run)}'
+    )
+
+
+def _plotted(rows: list[Metric]) -> list[Metric]:
+    """Where there are many metrics, those that say how good a ranking is."""
+    known = [row for row in rows if row.metric.split("@")[0].lower() in ("ndcg", "mrr", "recall", "map")]
+    return known or rows
 
 
 def _metric_table(run: RunSummary) -> str:

@@ -19,6 +19,8 @@ from zantara_pipeline.report.lacking import lacking
 
 Row = TypeVar("Row")
 
+# What would serve, where a bundle names it.
+SERVES = "stack"
 BASELINE = "popularity"
 """The model that every other one is compared with."""
 
@@ -27,6 +29,9 @@ FEW_ALERTS = 3
 
 DIFFERENCE = "_diff"
 """Ending of metrics that are a difference to the baseline, paired by user."""
+
+PAIRED = (DIFFERENCE, "_lead")
+"""Endings of metrics that compare two models by user."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ class Withdrawal:
 
 @dataclass(frozen=True)
 class Metric:
-    """One row of recommendations.offline_metrics; cut_date is text in UTC."""
+    """One row of recommendations.offline_metrics; cut_date is text in UTC, None: all cuts together."""
 
     bundle_version: str
     model: str
@@ -239,19 +244,26 @@ class RunSummary:
     @property
     def models(self) -> tuple[str, ...]:
         """Evaluated models, the baseline last."""
-        return tuple(sorted({metric.model for metric in self.metrics}, key=lambda name: (name == BASELINE, name)))
+        names = {metric.model for metric in self.metrics}
+        return tuple(sorted(names, key=lambda name: (name == BASELINE, name != SERVES, name)))
+
+    @property
+    def main_models(self) -> tuple[str, ...]:
+        """What would serve, LightFM alone and the baseline; all models where nothing says which one would serve."""
+        return tuple(name for name in self.models if name in (SERVES, "lightfm", BASELINE) or SERVES not in self.models)
 
     @property
     def ndcg_at_10(self) -> dict[str, Metric]:
         """Model -> its NDCG@10 on `slice`, the baseline last."""
         found = {m.model: m for m in self.metrics if m.slice == self.slice and m.label.lower() == "ndcg@10"}
-        return {model: found[model] for model in self.models if model in found}
+        return {model: found[model] for model in self.main_models if model in found}
 
     @property
     def ndcg_difference(self) -> Metric | None:
         """NDCG@10 of the first model minus the baseline's, paired by user; None where it was not measured."""
         wanted = [m for m in self.metrics if m.slice == self.slice and m.metric == "ndcg" + DIFFERENCE and m.k == 10]
-        return next((m for m in wanted if m.model != BASELINE and m.value is not None), None)
+        measured = {m.model: m for m in wanted if m.value is not None}
+        return next((measured[name] for name in self.models if name in measured and name != BASELINE), None)
 
     @property
     def users_with_recommendations(self) -> int:
@@ -357,7 +369,9 @@ _METRICS = """
 SELECT bundle_version::VARCHAR, model, strftime(cut_date::TIMESTAMPTZ AT TIME ZONE 'UTC', '%Y-%m-%d %H:%M'),
        coalesce(slice, 'all'), metric, k,
        value, ci_low, ci_high, users
-FROM recommendations.offline_metrics ORDER BY ALL
+FROM recommendations.offline_metrics
+WHERE cut_date IS NULL OR NOT EXISTS (SELECT 1 FROM recommendations.offline_metrics WHERE cut_date IS NULL)
+ORDER BY ALL
 """
 
 _SERVED_BY = """

@@ -37,7 +37,7 @@ def test_two_files_give_the_metrics_as_json(files):
     result = json.loads(json.dumps(evaluate_files(train, test, items=items)))
     values = {(r["model"], r["slice"], r["metric"], r["k"]): r["value"] for r in result["metrics"]}
     assert values["lightfm", "warm", "ndcg", 10] > 1.5 * values["popularity", "warm", "ndcg", 10]
-    assert result["gate"]["served_model"] == "lightfm"
+    assert result["gate"]["served_model"] == "stack"
     assert result["items"] == 80 and result["train_rows"] + result["test_rows"] == 160 * 12
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from recommend_shop import config, dataset
+from recommend_shop import config, dataset, own_lists
 
-from zantara_pipeline.recommend import ranking
-from zantara_pipeline.recommend.generators.lightfm_warp import LightFMWarp
-from zantara_pipeline.recommend.generators.popularity import Popularity
-from zantara_pipeline.recommend.ranking import rank_users, top_k
+from zantara_pipeline.recommend import candidates
+from zantara_pipeline.recommend.generators import Popularity, make_generators
+from zantara_pipeline.recommend.ranking import top_k
 
 
 def brute_force(row, k):
@@ -33,37 +32,27 @@ def test_top_k_equals_sorting_with_many_ties(m, k):
 def test_a_list_does_not_depend_on_the_batch_or_the_block(monkeypatch):
     rng = np.random.default_rng(0)
     data = dataset(rng.integers(0, 40, 600), rng.integers(0, 70, 600), rng.integers(0, 10**9, 600))
-    model = LightFMWarp(config().lightfm, 10).fit(data)
-    users = np.arange(40, dtype=np.int32)
-    rules = {"candidates": data.candidates, "seen": data.seen_matrix()}
-    together = rank_users(model, users, 20, **rules)
-    monkeypatch.setattr(ranking, "BLOCK_CELLS", 70 * 3)
-    blocked = rank_users(model, users, 20, **rules)
-    assert (together.items == blocked.items).all()
-    for user in (0, 17, 39):
-        alone = rank_users(model, users[[user]], 20, **rules)
-        assert (alone.items[0] == together.items[user]).all()
-        assert np.array_equal(alone.scores[0], together.scores[user], equal_nan=True)
+    for model in make_generators(config()).values():
+        model.fit(data)
+        together = own_lists(model, data, range(40), 20)
+        with monkeypatch.context() as patch:
+            patch.setattr(candidates, "BLOCK_CELLS", 70 * 3)
+            blocked = own_lists(model, data, range(40), 20)
+        assert (together.items == blocked.items).all(), model.name
+        for user in (0, 17, 39):
+            alone = own_lists(model, data, [user], 20)
+            assert (alone.items[0] == together.items[user]).all()
+            assert np.array_equal(alone.scores[0], together.scores[user], equal_nan=True)
 
 
 def test_seen_items_and_unknown_items_are_never_listed():
     data = dataset([0, 0, 1], [0, 1, 2], [1, 2, 3], n_items=5)
-    candidates = np.array([True, True, True, True, False])
-    made = rank_users(
-        Popularity(14).fit(data),
-        np.array([0, 1, -1], dtype=np.int32),
-        4,
-        candidates=candidates,
-        seen=data.seen_matrix(),
-    )
+    object.__setattr__(data, "known_from", np.array([0, 0, 0, 0, np.iinfo(np.int64).max]))
+    made = own_lists(Popularity(14).fit(data), data, [0, 1], 4)
     assert sorted(made.items[0].tolist()) == [-1, -1, 2, 3]
     assert sorted(made.items[1].tolist()) == [-1, 0, 1, 3]
-    assert sorted(made.items[2].tolist()) == [0, 1, 2, 3]
 
 
 def test_no_users_give_no_lists():
     data = dataset([0], [0], [1])
-    made = rank_users(
-        Popularity(14).fit(data), np.empty(0, dtype=np.int32), 3, candidates=data.candidates, seen=data.seen_matrix()
-    )
-    assert made.items.shape == (0, 3)
+    assert own_lists(Popularity(14).fit(data), data, np.empty(0, dtype=np.int32), 3).items.shape == (0, 3)

@@ -15,26 +15,27 @@ from numpy.typing import NDArray
 
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.recommend.config import LightFMSettings
-from zantara_pipeline.recommend.dataset import Dataset
+from zantara_pipeline.recommend.dataset import DAY_US, Dataset
+from zantara_pipeline.recommend.generators.base import SCORE_DECIMALS, with_history
+from zantara_pipeline.recommend.histories import Histories
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-# BLAS kernels differ in the last bits with block size and machine. Six decimals are far below any difference that
-# matters and far above those bits, so a list is the same for one user as in a batch.
-SCORE_DECIMALS = 6
-
 
 class LightFMWarp:
     """Learned vectors of users and items; score = user . item + biases, rounded to `SCORE_DECIMALS`.
+
+    Whom it was not trained on is folded in: the mean of the vectors of their items stands for them (without a bias).
 
     One thread and a seed: the same dataset gives the same bits (two threads do not).
     """
 
     name = "lightfm"
 
-    def __init__(self, settings: LightFMSettings, weight_cap: float) -> None:
+    def __init__(self, settings: LightFMSettings, weight_cap: float, weight_half_life_days: float) -> None:
         self.settings, self.weight_cap = settings, weight_cap
+        self.weight_half_life_days = weight_half_life_days
 
     def fit(self, dataset: Dataset) -> Self:
         """Learn from the positive pairs; users without one and items that are no candidates take no part.
@@ -45,10 +46,12 @@ class LightFMWarp:
         """
         pairs = dataset.positives()
         trained = np.unique(pairs.users)
-        offered = np.flatnonzero(dataset.candidates)
+        self.offered_ = dataset.candidates
+        offered = np.flatnonzero(self.offered_)
         features = _hybrid_features(dataset.feature_matrix()[offered])
         rows, columns = np.searchsorted(trained, pairs.users), np.searchsorted(offered, pairs.items)
-        capped = np.minimum(pairs.weights, self.weight_cap)
+        age_days = (dataset.latest_us - pairs.times) / DAY_US
+        capped = np.minimum(pairs.weights, self.weight_cap) * np.exp2(-age_days / self.weight_half_life_days)
         # Weights scale the learning rate: around a mean of 1 they leave it where it was declared.
         model = self._train(rows, columns, capped / capped.mean(), (len(trained), len(offered)), features)
         self.user_row_ = _inverse(trained, dataset.n_users)
@@ -60,37 +63,54 @@ class LightFMWarp:
         self.item_biases_[offered] = features @ model.item_biases
         return self
 
-    def knows(self, users: NDArray[np.int32]) -> NDArray[np.bool_]:
-        return (users >= 0) & (self.user_row_[users] >= 0)
+    def knows(self, histories: Histories) -> NDArray[np.bool_]:
+        return with_history(histories)
 
-    def score(self, users: NDArray[np.int32]) -> NDArray[np.float64]:
-        rows = self.user_row_[users]
-        products = self.user_vectors_[rows].astype(np.float64) @ self.item_vectors_.T.astype(np.float64)
+    def trained(self, histories: Histories) -> NDArray[np.bool_]:
+        """Which rows have a learned vector of their own, shape (n,); the others are folded in."""
+        if len(self.user_row_) == 0:
+            return np.zeros(len(histories), dtype=bool)
+        return (histories.users >= 0) & (self.user_row_[histories.users] >= 0)
+
+    def score(self, histories: Histories) -> NDArray[np.float64]:
+        vectors = self.users_of(histories)
+        products = vectors @ self.item_vectors_.T.astype(np.float64)
         products += self.item_biases_
-        products += self.user_biases_[rows, None]
-        return np.round(products, SCORE_DECIMALS, out=products)
+        trained = self.trained(histories)
+        products[trained] += self.user_biases_[self.user_row_[histories.users[trained]], None]
+        np.round(products, SCORE_DECIMALS, out=products)
+        products[:, ~self.offered_] = -np.inf
+        return products
 
-    def arrays(self) -> dict[str, NDArray[np.generic]]:
-        names = ("user_row", "user_vectors", "user_biases", "item_vectors", "item_biases")
+    def users_of(self, histories: Histories) -> NDArray[np.float64]:
+        """Vectors, shape (n, components): the learned one, or of a stranger the mean of the newest items' vectors."""
+        newest = histories.latest(self.settings.fold_in_history)
+        summed = newest.matrix() @ self.item_vectors_.astype(np.float64)
+        vectors: NDArray[np.float64] = summed / np.maximum(newest.lengths, 1)[:, None]
+        trained = self.trained(histories)
+        vectors[trained] = self.user_vectors_[self.user_row_[histories.users[trained]]]
+        return vectors
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        names = ("user_row", "user_vectors", "user_biases", "item_vectors", "item_biases", "offered")
         return {name: getattr(self, f"{name}_") for name in names}
 
-    @classmethod
-    def restore(cls, arrays: dict[str, NDArray[np.generic]], settings: LightFMSettings, weight_cap: float) -> Self:
-        """Rebuild from `arrays`."""
-        model = cls(settings, weight_cap)
+    def restore(self, arrays: dict[str, NDArray[Any]]) -> Self:
+        """Take back what `arrays` gave."""
         for name, values in arrays.items():
-            setattr(model, f"{name}_", values)
-        return model
+            setattr(self, f"{name}_", values)
+        return self
 
     def with_users(self, keep: NDArray[np.bool_]) -> Self:
         """The same model without the learned vectors of some users (codes that are not kept); scores of the others stay."""
         rows = self.user_row_[keep]
         known = rows >= 0
-        fewer = type(self)(self.settings, self.weight_cap)
+        fewer = type(self)(self.settings, self.weight_cap, self.weight_half_life_days)
         fewer.user_row_ = np.full(len(rows), -1, dtype=np.int32)
         fewer.user_row_[known] = np.arange(int(known.sum()), dtype=np.int32)
         fewer.user_vectors_, fewer.user_biases_ = self.user_vectors_[rows[known]], self.user_biases_[rows[known]]
         fewer.item_vectors_, fewer.item_biases_ = self.item_vectors_, self.item_biases_
+        fewer.offered_ = self.offered_
         return fewer
 
     def _train(
