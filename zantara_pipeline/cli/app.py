@@ -8,6 +8,7 @@ from zantara_pipeline.cli import (
     alerts,
     events,
     experiment,
+    model,
     plan,
     privacy,
     quarantine,
@@ -37,5 +38,6 @@ app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(privacy.app, name="privacy")
 app.add_typer(segments.app, name="segments")
 app.add_typer(recommend.app, name="recommend")
+app.add_typer(model.app, name="model")
 app.add_typer(experiment.app, name="experiment")
 app.add_typer(alerts.app, name="alerts")

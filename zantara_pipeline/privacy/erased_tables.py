@@ -155,7 +155,7 @@ LEDGER_TABLES: dict[str, Rule | str] = {
             "expired_values", "expired_exempt_rows", "expired_exempt_values", "expired_landed_files", "retention_seen", "quarantine_erasures",
             "lake_erasures", "tombstones", "tombstones_in_fields", "pii_keys", "key_rotations",
             "segment_sizes", "withdrawals", "experiment_stops", "experiment_looks",
-            "experiment_configurations", "expired_memberships", "expired_models", "export_keys",
+            "experiment_configurations", "expired_memberships", "expired_models", "export_keys", "model_decisions",
         ),
         NOBODY,
     ),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from zantara_pipeline.recommend.artifacts import Bundle
 from zantara_pipeline.recommend.config import RecommendationConfig, load_config
+from zantara_pipeline.recommend.decisions import decisions
 from zantara_pipeline.recommend.files import evaluate_files, fit_file, top_lists
 from zantara_pipeline.recommend.publish import RecommendResult, write_offline_metrics, write_recommendations
 from zantara_pipeline.recommend.retention import expire_models, models_over
@@ -16,6 +17,7 @@ from zantara_pipeline.recommend.retraining import KINDS as RETRAINING_KINDS
 from zantara_pipeline.recommend.retraining import retraining_findings
 from zantara_pipeline.recommend.tables import PERSONAL_TABLES
 from zantara_pipeline.recommend.training import CHAMPION, MODEL_NAME, TrainResult, load_champion, train_and_evaluate
+from zantara_pipeline.recommend.versions import compare_versions, history, promote, reproduce, roll_back
 
 __all__ = [
     "CHAMPION",
@@ -26,13 +28,19 @@ __all__ = [
     "RecommendResult",
     "RecommendationConfig",
     "TrainResult",
+    "compare_versions",
+    "decisions",
     "evaluate_files",
     "expire_models",
     "fit_file",
+    "history",
     "load_champion",
     "load_config",
     "models_over",
+    "promote",
+    "reproduce",
     "retraining_findings",
+    "roll_back",
     "top_lists",
     "train_and_evaluate",
     "write_offline_metrics",

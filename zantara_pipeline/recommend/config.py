@@ -185,6 +185,8 @@ class Gate(_Section):
     metric: MetricName
     cutoff: int = Field(ge=1)
     tolerance: float = Field(ge=0)
+    kept_share: float = Field(gt=0, le=1)
+    first: str = Field(min_length=1)
 
 
 class Lists(_Section):

@@ -19,19 +19,23 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from zantara_pipeline.errors import InputError
+from zantara_pipeline.privacy.consent import utc_text
 from zantara_pipeline.recommend.artifacts import Bundle, make_bundle
 from zantara_pipeline.recommend.config import RecommendationConfig
-from zantara_pipeline.recommend.evaluation import Evaluation, evaluate
+from zantara_pipeline.recommend.decisions import Action, Decision, decisions, held_back, record
+from zantara_pipeline.recommend.evaluation import STACK, Evaluation, evaluate
 from zantara_pipeline.recommend.gate import choose
 from zantara_pipeline.recommend.loading import Collected, collect, dataset_hash, feature_hash, load, release
+from zantara_pipeline.recommend.promotion import check_version
 from zantara_pipeline.recommend.rolling import fit_all
 from zantara_pipeline.registry import ModelVersion, NewVersion, Registry, open_registry
+from zantara_pipeline.storage.ledger import Ledger
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 MODEL_NAME = "zantara-recommender"
-CHAMPION = "champion"
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 # Tag of a version: the clock of the run that trained it.
 TRAINED_AS_OF = "trained_as_of"
 # Libraries whose version may change a learned bit; part of a bundle's identity.
@@ -60,7 +64,8 @@ METRIC_ROWS = pa.schema(
 class TrainResult:
     """What happened; `metrics` has keys like "stack.warm.ndcg_10".
 
-    bundle_version and served_model are None where there was nothing to do (`note` says why).
+    bundle_version and served_model are None where there was nothing to do (`note` says why); decided is None where the
+    version serves already, or was decided about before.
     """
 
     bundle_version: str | None
@@ -73,6 +78,7 @@ class TrainResult:
     note: str = ""
     model_number: int | None = None
     identity: dict[str, str] = field(default_factory=dict)
+    decided: Decision | None = None
 
 
 def train_and_evaluate(
@@ -82,9 +88,10 @@ def train_and_evaluate(
     as_of: datetime,
     home_mlflow: Path,
     git_revision: str,
+    ledger: Ledger,
     progress: Callable[[str], None] = lambda step: None,
 ) -> TrainResult:
-    """Make the champion fit the warehouse as of a time.
+    """Train a version that fits the warehouse as of a time, and let the gate decide whether it serves.
 
     Reuses a registered version where data, features, configuration, code and libraries are the same. The alias
     `champion` is moved last, so that a kill leaves either the old champion or the new one.
@@ -94,6 +101,7 @@ def train_and_evaluate(
     con : warehouse connection (features.interactions, core.products); temporary tables are used and dropped.
     as_of : timezone-aware; later interactions are not read.
     home_mlflow : <home>/mlflow.
+    ledger : the audit of decisions is written there.
     git_revision : recorded, not part of the identity (the source of this package is): a commit of a document
         must not make a new model.
     progress : called with a few words at each step.
@@ -111,10 +119,10 @@ def train_and_evaluate(
                 registered, bundle = reused
             else:
                 progress("training and evaluating")
-                bundle = _train(con, config, found, bundle_version, identity)
+                bundle = make_anew(con, config, found, bundle_version, identity)
                 progress("logging the model")
                 registered = registry.log(_new_version(registry, bundle, git_revision, as_of))
-            registry.point(CHAMPION, registered)
+            decided = _settle(registry, ledger, registered, con, config, as_of, progress)
     finally:
         release(con)
     return TrainResult(
@@ -128,7 +136,98 @@ def train_and_evaluate(
         bundle.manifest["reason"],
         registered.number,
         identity,
+        decided,
     )
+
+
+def _settle(
+    registry: Registry,
+    ledger: Ledger,
+    registered: ModelVersion,
+    con: DuckDBPyConnection,
+    config: RecommendationConfig,
+    as_of: datetime,
+    progress: Callable[[str], None],
+) -> Decision | None:
+    """Decide about a version, write that down, then move the aliases: killed in between, the next run does the same."""
+    champion = registry.by_alias(CHAMPION)
+    if champion is not None and champion.number == registered.number:
+        return None
+    said = [one for one in decisions(ledger) if one.version == registered.number]
+    number = None if champion is None else champion.number
+    if said and said[-1].action in ("challenger", "refused") and said[-1].champion == number:
+        return None
+    progress("deciding which version serves")
+    old = _readable(champion)
+    action, reasons = _judge(registered, champion, old, held_back(ledger), con, config)
+    serves = action in ("first", "refresh", "replaced")
+    decision = Decision(
+        utc_text(as_of),
+        action,
+        registered.number,
+        registered.tags["bundle_version"],
+        registered.number if serves else number,
+        reasons,
+    )
+    record(ledger, decision)
+    if action == "challenger":
+        registry.point(CHALLENGER, registered)
+    elif serves:
+        if champion is not None and old is not None and champion.retrain_by is None:
+            registry.point(PREVIOUS, champion)
+        registry.point(CHAMPION, registered)
+    return decision
+
+
+def _judge(
+    registered: ModelVersion,
+    champion: ModelVersion | None,
+    old: Bundle | None,
+    held: bool,
+    con: DuckDBPyConnection,
+    config: RecommendationConfig,
+) -> tuple[Action, tuple[str, ...]]:
+    new = Bundle.load(registered.files)
+    alike = old is not None and recipe(old.manifest["config"]) == recipe(new.manifest["config"])
+    today = None
+    if old is not None and not alike:
+        theirs = RecommendationConfig.model_validate(old.manifest["config"])
+        dataset = load(con)
+        today = evaluate(dataset, theirs)[0].per_user_table(dataset.user_ids)
+    checks = check_version(new, old, today, config.gate, strict=not alike)
+    failed = tuple(check.told for check in checks if not check.passed)
+    told = tuple(check.told for check in checks)
+    if champion is None:
+        broken = [check.told for check in checks[:2] if not check.passed]
+        return ("refused", tuple(broken)) if broken else ("first", (config.gate.first, *told))
+    if champion.retrain_by is not None:
+        return "replaced", (f"version {champion.number} had learned from somebody who was erased", *told)
+    if old is None:
+        return "replaced", (f"version {champion.number} cannot be read by this program", *told)
+    if failed:
+        return "refused", failed
+    if not alike:
+        return "challenger", ("the configuration changed: promote it, or try it in an experiment first", *told)
+    if held:
+        return "challenger", ("somebody rolled back: runs replace nothing until somebody promotes", *told)
+    return "refresh", told
+
+
+def _readable(version: ModelVersion | None) -> Bundle | None:
+    """Its bundle, or None where this program cannot read it or its configuration."""
+    if version is None:
+        return None
+    try:
+        bundle = Bundle.load(version.files)
+        RecommendationConfig.model_validate(bundle.manifest["config"])
+    except (InputError, ValueError):
+        return None
+    return bundle
+
+
+def recipe(config: dict[str, Any]) -> str:
+    """What of a configuration makes a model, as text: all but the gate and the length of lists."""
+    return json.dumps({key: value for key, value in config.items() if key not in ("gate", "lists")}, sort_keys=True)
 
 
 def load_champion(home_mlflow: Path) -> Bundle | None:
@@ -179,13 +278,14 @@ def _reusable(registry: Registry, bundle_version: str) -> tuple[ModelVersion, Bu
         return None
 
 
-def _train(
+def make_anew(
     con: DuckDBPyConnection,
     config: RecommendationConfig,
     found: Collected,
     bundle_version: str,
     identity: dict[str, str],
 ) -> Bundle:
+    """Train and evaluate on what was collected; the same data, configuration and program give the same bits."""
     dataset = load(con)
     evaluation, learned = evaluate(dataset, config)
     choice = choose(evaluation, config.gate)
@@ -230,6 +330,8 @@ def _flat(evaluation: Evaluation) -> dict[str, float]:
         if row.cut_us is None and row.metric in LOGGED and row.value is not None:
             name = f"{row.model}.{row.slice.replace('=', '_')}.{row.metric}_{row.k}"
             bounds = {f"{name}.ci_low": row.ci_low, f"{name}.ci_high": row.ci_high} if row.metric != "recall" else {}
+            if row.model == STACK and row.metric == "ndcg":
+                flat[f"{row.model}.{row.slice.replace('=', '_')}.users"] = float(row.users)
             flat |= {name: row.value} | {key: bound for key, bound in bounds.items() if bound is not None}
     return flat
 

@@ -120,6 +120,11 @@ CREATE TABLE IF NOT EXISTS expired_models (   -- versions of a model that were r
     version INTEGER NOT NULL, bundle_version TEXT NOT NULL, trained_at TEXT NOT NULL, as_of TEXT NOT NULL,
     PRIMARY KEY (version, bundle_version)) WITHOUT ROWID;
 
+CREATE TABLE IF NOT EXISTS model_decisions (   -- which version of the recommender serves, and why: append only
+    decision_id INTEGER PRIMARY KEY AUTOINCREMENT, as_of TEXT NOT NULL, action TEXT NOT NULL, version INTEGER NOT NULL,
+    bundle_version TEXT NOT NULL, champion INTEGER,               -- serves afterwards
+    reasons TEXT NOT NULL);
+
 CREATE TABLE IF NOT EXISTS retention_seen (   -- partitions that need no look before a time, while their files and the rules stay
     store TEXT NOT NULL, partition TEXT NOT NULL, state TEXT NOT NULL, due TEXT,
     PRIMARY KEY (store, partition)) WITHOUT ROWID;

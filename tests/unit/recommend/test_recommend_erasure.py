@@ -19,13 +19,16 @@ from zantara_pipeline.privacy.people import Matcher
 from zantara_pipeline.recommend import Bundle, train_and_evaluate
 from zantara_pipeline.recommend.erasure import erase_from_models, trained_on
 from zantara_pipeline.registry import open_registry
+from zantara_pipeline.storage.ledger import Ledger
 
 DUE = datetime(2026, 4, 1, tzinfo=UTC)
 MODEL = "zantara-recommender"
 
 
 def train(con: Any, home: Path) -> Any:
-    return train_and_evaluate(con, config(), as_of=as_of(), home_mlflow=home, git_revision="abc")
+    return train_and_evaluate(
+        con, config(), as_of=as_of(), home_mlflow=home, git_revision="abc", ledger=Ledger(home.parent / "ledger.db")
+    )
 
 
 def hits(home: Path, user: str) -> int:

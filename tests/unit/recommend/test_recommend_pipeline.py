@@ -21,8 +21,10 @@ from zantara_pipeline.recommend import (
     write_offline_metrics,
     write_recommendations,
 )
-from zantara_pipeline.registry import open_registry, prepare
+from zantara_pipeline.recommend.decisions import decisions
+from zantara_pipeline.registry import open_registry, prepare, read_aliases
 from zantara_pipeline.registry.quiet import pointed_at
+from zantara_pipeline.storage.ledger import Ledger
 
 EXTRA = [("guest", True), ("denied", False)]
 TABLES = ("recommendations.offline_metrics", "recommendations.user_recommendations")
@@ -34,7 +36,12 @@ def shop(**shape):
 
 def train(con, home, settings=None, when=None, revision="abc"):
     return train_and_evaluate(
-        con, settings or config(), as_of=when or as_of(), home_mlflow=home / "mlflow", git_revision=revision
+        con,
+        settings or config(),
+        as_of=when or as_of(),
+        home_mlflow=home / "mlflow",
+        git_revision=revision,
+        ledger=Ledger(home / "ledger.db"),
     )
 
 
@@ -155,15 +162,40 @@ def test_an_undisturbed_home_gives_the_same_bytes(trained, tmp_path):
         assert path.read_bytes() == (theirs / path.name).read_bytes(), path.name
 
 
-def test_new_data_or_configuration_make_a_new_champion_and_old_ones_come_back_without_training(trained, home):
+def test_another_configuration_becomes_the_challenger_and_comes_back_without_training(trained, home):
     con, first = trained[1], trained[2]
-    changed = config(popularity={"half_life_days": 7})
+    changed = config(popularity={"half_life_days": 13.5}, gate={"tolerance": 0.1})
     second = train(con, home, changed)
     assert not second.reused and second.bundle_version != first.bundle_version
-    assert load_champion(home / "mlflow").version == second.bundle_version
+    assert second.decided.action == "challenger" and second.decided.champion == 1
+    assert load_champion(home / "mlflow").version == first.bundle_version
+    assert read_aliases(home / "mlflow", "zantara-recommender") == {"champion": 1, "challenger": 2}
     back = train(con, home)
-    assert back.reused and load_champion(home / "mlflow").version == first.bundle_version
-    assert len(versions(home)) == 2
+    assert back.reused and back.decided is None and len(versions(home)) == 2
+    again = train(con, home, changed)
+    assert again.reused and again.decided is None
+
+
+def test_newer_data_take_over_and_the_old_version_is_kept_for_a_rollback(trained, home):
+    more = warehouse(
+        [*clustered_events(), ("u0001", "p2-019", "product_view", 60.5, None)], clustered_products(), EXTRA
+    )
+    second = train(more, home, when=as_of(61))
+    assert second.decided.action == "refresh" and load_champion(home / "mlflow").version == second.bundle_version
+    assert read_aliases(home / "mlflow", "zantara-recommender") == {"champion": 2, "previous": 1}
+
+
+def test_a_bad_challenger_is_refused_with_its_reasons(trained, home):
+    """LightFM alone, one component, one epoch: worse on the same cuts and people."""
+    worse = config(
+        lightfm={"components": 1, "epochs": 1, "learning_rate": 1e-6},
+        ranking={"generators": ["lightfm"], "min_positives": 10**9},
+    )
+    refused = train(trained[1], home, worse)
+    assert refused.decided.action == "refused" and refused.decided.champion == 1
+    assert any("minus that of the configuration that serves is -" in why for why in refused.decided.reasons)
+    assert read_aliases(home / "mlflow", "zantara-recommender") == {"champion": 1}
+    assert [one.action for one in decisions(Ledger(home / "ledger.db"))] == ["first", "refused"]
 
 
 def test_a_moved_home_serves_publishes_and_reuses(trained, home, tmp_path):
@@ -261,10 +293,12 @@ sys.path.insert(0, sys.argv[1])
 import recommend_shop as shop
 from zantara_pipeline.recommend import train_and_evaluate
 from zantara_pipeline.registry.versions import Registry
+from zantara_pipeline.storage.ledger import Ledger
 Registry._register = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
 con = shop.warehouse(shop.clustered_events(), shop.clustered_products(), [("guest", True), ("denied", False)])
 config = shop.config(popularity={"half_life_days": 3})
-train_and_evaluate(con, config, as_of=shop.as_of(), home_mlflow=Path(sys.argv[2]), git_revision="abc")
+train_and_evaluate(con, config, as_of=shop.as_of(), home_mlflow=Path(sys.argv[2]), git_revision="abc",
+    ledger=Ledger(Path(sys.argv[2]).parent / "ledger.db"))
 """
 
 
@@ -275,7 +309,7 @@ def test_killed_before_registration_the_old_champion_serves_and_a_rerun_ends_the
     assert load_champion(home / "mlflow").version == first.bundle_version
     result = train(con, home, config(popularity={"half_life_days": 3}))
     assert [version.number for version in versions(home)] == [1, 2] and result.model_number == 2
-    assert load_champion(home / "mlflow").version == result.bundle_version
+    assert result.decided.action in ("challenger", "refused")
     assert len(list((home / "mlflow" / "artifacts").rglob("arrays.npz"))) == 2
 
 

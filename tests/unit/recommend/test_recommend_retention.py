@@ -21,7 +21,9 @@ def test_a_version_goes_with_its_files_and_the_one_that_serves_never(tmp_path: P
     assert models_over(home, 1, as_of()) == []
     events, products = clustered_events(), clustered_products()
     for part in (events[: len(events) // 2], events):
-        train_and_evaluate(warehouse(part, products), config(), as_of=as_of(), home_mlflow=home, git_revision="abc")
+        train_and_evaluate(
+            warehouse(part, products), config(), as_of=as_of(), home_mlflow=home, git_revision="a", ledger=ledger
+        )
     assert models_over(home, 30, as_of() + 30 * DAY) == []
     assert models_over(home, 30, as_of() + 31 * DAY) == [as_of()] and len(list(home.glob("artifacts/**/bundle"))) == 2
     assert expire_models(home, ledger, 30, as_of() + 31 * DAY) == 1

@@ -15,6 +15,7 @@ from zantara_pipeline.recommend import Bundle, retraining_findings, train_and_ev
 from zantara_pipeline.recommend.erasure import erase_from_models
 from zantara_pipeline.recommend.retraining import KINDS
 from zantara_pipeline.registry import open_registry
+from zantara_pipeline.storage.ledger import Ledger
 
 DUE = datetime(2026, 4, 10, 15, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -22,7 +23,14 @@ DAY = timedelta(days=1)
 
 def train(home: Path, events: list[Any], **changes: Any) -> Any:
     con = warehouse(events, clustered_products())
-    return train_and_evaluate(con, config(**changes), as_of=as_of(), home_mlflow=home, git_revision="abc")
+    return train_and_evaluate(
+        con,
+        config(**changes),
+        as_of=as_of(),
+        home_mlflow=home,
+        git_revision="abc",
+        ledger=Ledger(home.parent / "ledger.db"),
+    )
 
 
 @pytest.fixture(scope="module")

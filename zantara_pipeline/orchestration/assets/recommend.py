@@ -37,7 +37,7 @@ def model(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline
         with pipeline.warehouse() as con:
             result = train_and_evaluate(
                 con, load_config(pipeline.settings.contract_dirs), as_of=as_of, home_mlflow=mlflow,
-                git_revision=git_revision(PROJECT_ROOT), progress=context.log.info,
+                git_revision=git_revision(PROJECT_ROOT), ledger=pipeline.ledger, progress=context.log.info,
             )  # fmt: skip
     finally:  # training that fails leaves the version that serves
         raised, resolved = alert_ledger(pipeline).sync(retraining_findings(mlflow, as_of), as_of, RETRAINING_KINDS)
@@ -48,6 +48,7 @@ def model(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline
         metadata={
             "versions_expired": expired, "versions_over_their_retention_and_kept": over,
             "bundle_version": result.bundle_version or "none", "reused": result.reused, "serves": result.served_model or "none",
+            "decided": "no change" if result.decided is None else result.decided.action, "reasons": [] if result.decided is None else list(result.decided.reasons),
             "alerts_raised": len(raised), "alerts_resolved": len(resolved), "note": result.note, "users": result.n_users, "items": result.n_items, "interactions": result.n_interactions,
             **{name: value for name, value in result.metrics.items() if "ndcg_10" in name},
         }
