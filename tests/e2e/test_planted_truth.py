@@ -430,7 +430,7 @@ PUBLISHED_COLUMNS = {
     "segments.overlap": "segment_a, segment_b, entity_type, size_a, size_b, shared, jaccard",
     "segments.membership_history": "segment, entity_type, entity_id, entered_at, exited_at, exit_reason",
     "segments.catalog": "segment, description, owner, purpose, legal_basis, entity, ttl_days, access_level, min_size, size, refreshed_at, sql",
-    "recommendations.user_recommendations": "user_id, rank, product_id, score, served_by, reasons, bundle_version, generated_at",
+    "recommendations.user_recommendations": "user_id, rank, product_id, score, served_by, reasons, bundle_version, generated_at, propensity",
     "recommendations.offline_metrics": "bundle_version, model, cut_date, slice, metric, k, value, ci_low, ci_high, users",
     "experiments.exposures": "experiment_id, unit_id, variant, first_exposed_at, contaminated",
     "experiments.moments": "experiment_id, variant, metric, stratum, as_of, n",

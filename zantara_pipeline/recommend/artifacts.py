@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from zantara_pipeline.errors import InputError
-from zantara_pipeline.recommend.config import RecommendationConfig
+from zantara_pipeline.recommend.config import RecommendationConfig, Reranking
 from zantara_pipeline.recommend.generators import make_generators, make_popularities
 from zantara_pipeline.recommend.generators.lightfm_warp import LightFMWarp
 from zantara_pipeline.recommend.histories import Histories, from_lists
@@ -28,6 +28,7 @@ from zantara_pipeline.recommend.learning import Learned, fresh_rankers, stack_of
 from zantara_pipeline.recommend.line_features import ItemFacts
 from zantara_pipeline.recommend.rankers import Ranker
 from zantara_pipeline.recommend.ranking import Lists
+from zantara_pipeline.recommend.rerank import Catalogue, pool_size, rerank
 from zantara_pipeline.recommend.rolling import Fitted
 from zantara_pipeline.recommend.stack import Stack
 
@@ -56,13 +57,15 @@ class Recommendations:
     """Lists with their origin, row i for user i.
 
     `rungs` is int8 (n,), codes of ladder.RUNGS. `sources` int8 (n, k): which source placed the item best, -1 if none.
-    `affinity` int32 (n, k): the feature that a listed item shares most with the user's history, -1 if none.
+    `affinity` int32 (n, k): the feature that a listed item shares most with the user's history, -1 if none. `propensity`
+    float64 (n, k): how probable it was that this item stood here; 1 but in slots of exploration.
     """
 
     lists: Lists
     rungs: NDArray[np.int8]
     sources: NDArray[np.int8]
     affinity: NDArray[np.int32]
+    propensity: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -112,11 +115,13 @@ class Bundle:
         known = users >= 0
         made = _empty(len(users), k)
         if known.any():
-            self._put(made, known, self._listed(self.histories.take(users[known]), self.seen[users[known]], k))
+            people = [str(self.user_ids[int(user)]) for user in users[known]]
+            told = self.histories.take(users[known])
+            self._put(made, known, self._listed(told, self.seen[users[known]], people, k))
         if not known.all():
             # Users without history all get the same list: rank it once.
             nothing = from_lists([[]], len(self.item_ids))
-            self._put(made, ~known, self._listed(nothing, nothing.matrix(), k))
+            self._put(made, ~known, self._listed(nothing, nothing.matrix(), [""], k))
         return made
 
     def recommend_to(self, lists: Sequence[Sequence[str]], k: int) -> Recommendations:
@@ -127,20 +132,38 @@ class Bundle:
         codes = [[self.code_of_item[item] for item in row if item in self.code_of_item] for row in lists]
         told = from_lists(codes, len(self.item_ids))
         barred = told if self.manifest["config"]["exclude_seen"] else from_lists([[]] * len(told), told.n_items)
-        return self._listed(told, barred.matrix(), k)
+        return self._listed(told, barred.matrix(), [""] * len(told), k)
 
-    def _listed(self, told: Histories, seen: csr_matrix, k: int) -> Recommendations:
+    @cached_property
+    def reranking(self) -> Reranking:
+        """The rules over ranked products."""
+        return Reranking.model_validate(self.manifest["config"]["reranking"])
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """What the rules know of products."""
+        return Catalogue(self.item_ids.to_pylist(), self.feature_names.to_pylist(), self.features)
+
+    def _listed(self, told: Histories, seen: csr_matrix, people: Sequence[str], k: int) -> Recommendations:
         if self.served_model == "popularity":
             rungs = np.full(len(told), POPULARITY, dtype=np.int8)
         else:
             rungs = self.stack.rungs(told)
-        lists, sources = self.stack.serve(told, seen, rungs, k)
-        return Recommendations(lists, rungs, sources, self._affinity(told, lists.items))
+        pools, sources = self.stack.serve(told, seen, rungs, pool_size(self.reranking, k))
+        made = rerank(pools, people, self.catalogue, self.reranking, k)
+        return Recommendations(
+            made.lists,
+            rungs,
+            _moved(sources, pools.items, made.lists.items),
+            self._affinity(told, made.lists.items),
+            made.propensity,
+        )
 
     @staticmethod
     def _put(into: Recommendations, rows: NDArray[np.bool_], made: Recommendations) -> None:
         into.lists.items[rows], into.lists.scores[rows] = made.lists.items, made.lists.scores
         into.rungs[rows], into.sources[rows], into.affinity[rows] = made.rungs, made.sources, made.affinity
+        into.propensity[rows] = made.propensity
 
     def reasons(self, rung: int, source: int, feature: int) -> list[str]:
         """Why an item is in a list, as words a caller can translate."""
@@ -305,7 +328,14 @@ def without_users(stack: Stack, keep: NDArray[np.bool_]) -> Stack:
 def _empty(n: int, k: int) -> Recommendations:
     nothing = np.full((n, k), -1, dtype=np.int32)
     lists = Lists(nothing, np.full((n, k), np.nan))
-    return Recommendations(lists, np.zeros(n, dtype=np.int8), np.full((n, k), -1, dtype=np.int8), nothing.copy())
+    sources = np.full((n, k), -1, dtype=np.int8)
+    return Recommendations(lists, np.zeros(n, dtype=np.int8), sources, nothing.copy(), np.ones((n, k)))
+
+
+def _moved(values: NDArray[np.int8], items: NDArray[np.int32], reordered: NDArray[np.int32]) -> NDArray[np.int8]:
+    """Values of items, in the order that the rules gave them; -1 for padding."""
+    place = (items[:, None, :] == reordered[:, :, None]).argmax(axis=2)
+    return np.where(reordered >= 0, np.take_along_axis(values, place, axis=1), -1).astype(np.int8)
 
 
 def _ids(path: Path) -> pa.StringArray:

@@ -123,6 +123,56 @@ class LightFMSettings(_Section):
     seed: int = Field(ge=0)
 
 
+class BlockedRule(_Section):
+    """Products that are not shown, whatever their score."""
+
+    rule: Literal["blocked"]
+    products: list[str] = []
+    attributes: list[str] = []
+
+
+class CapRule(_Section):
+    """At most `most` products of one value of an attribute within the first `within` places."""
+
+    rule: Literal["cap"]
+    attribute: Literal["category", "brand", "provider"]
+    most: int = Field(ge=1)
+    within: int = Field(ge=1)
+
+
+class DiversityRule(_Section):
+    """Maximal marginal relevance over attributes: 0 leaves the order, 1 looks at likeness alone."""
+
+    rule: Literal["diversity"]
+    weight: float = Field(ge=0, le=1)
+
+
+class ExploreRule(_Section):
+    """Places (from 1) that show a product drawn from what would not be shown."""
+
+    rule: Literal["explore"]
+    slots: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
+    seed: int = Field(ge=0)
+
+
+Rule = Annotated[BlockedRule | CapRule | DiversityRule | ExploreRule, Field(discriminator="rule")]
+
+
+class Reranking(_Section):
+    """Rules over the ranked products, in this order."""
+
+    version: int = Field(ge=1)
+    pool: int = Field(ge=1, le=1000)
+    rules: list[Rule]
+
+    @model_validator(mode="after")
+    def _exploration_comes_last(self) -> Reranking:
+        places = [place for place, rule in enumerate(self.rules) if rule.rule == "explore"]
+        if places and places != [len(self.rules) - 1]:
+            raise ValueError("explore must be the last rule, once: a later one would change how probable a product was")
+        return self
+
+
 class SplitSettings(_Section):
     """Where the cuts lie: `tests` of them are measured, each with `rankers` earlier ones to train its ranker on."""
 
@@ -215,6 +265,7 @@ class RecommendationConfig(_Section):
     item2vec: Item2VecSettings
     content: ContentSettings
     ranking: RankingSettings
+    reranking: Reranking
     split: SplitSettings
     evaluation: EvaluationSettings
     gate: Gate

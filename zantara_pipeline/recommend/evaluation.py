@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -21,13 +22,15 @@ from zantara_pipeline.recommend.config import RecommendationConfig
 from zantara_pipeline.recommend.dataset import Dataset
 from zantara_pipeline.recommend.examples import Examples, examples_at
 from zantara_pipeline.recommend.intervals import bootstrap_means, coverage_interval
-from zantara_pipeline.recommend.ladder import CONTENT, FULL, POPULARITY, RUNGS, newcomer_scores
-from zantara_pipeline.recommend.learning import Learned, learn
+from zantara_pipeline.recommend.ladder import CONTENT, FULL, RUNGS, newcomer_scores
+from zantara_pipeline.recommend.learning import Learned, learn, list_values
 from zantara_pipeline.recommend.metrics import PER_USER, coverage, gini, hit_matrix, intra_list_diversity, novelty
 from zantara_pipeline.recommend.rankers import Ranker
+from zantara_pipeline.recommend.ranking import Lists
+from zantara_pipeline.recommend.rerank import only, pool_size, rerank
 from zantara_pipeline.recommend.rolling import choose_cuts
 
-STACK, POPULAR = "stack", "popularity"
+STACK, RERANKED, POPULAR = "stack", "reranked", "popularity"
 # LightFM for those with a history and popularity of all time for the others: what a first recommender usually is.
 USUAL = "lightfm_alltime"
 WARM, COLD, ALL = "warm", "cold", "all"
@@ -55,12 +58,26 @@ class MetricRow:
 
 
 @dataclass(frozen=True)
+class RuleCost:
+    """What one rule did to the lists of one cut, after the rules before it.
+
+    moved : products per list that stand elsewhere, or are new in it. ndcg_cost : NDCG@10 before less that after, mean.
+    """
+
+    rule: str
+    lists: int
+    moved: float
+    ndcg_cost: float
+
+
+@dataclass(frozen=True)
 class CutResult:
     """Lists and values on one cut.
 
     Parameters
     ----------
     lists : model -> item codes (n, k). per_user : (model, metric, k) -> values (n,). rungs : int8 (n,), of the stack.
+    rules : what each rule of reranking did, in order.
     """
 
     cut: Examples
@@ -68,6 +85,7 @@ class CutResult:
     lists: dict[str, NDArray[np.int32]]
     per_user: dict[tuple[str, str, int], NDArray[np.float64]]
     rungs: NDArray[np.int8]
+    rules: tuple[RuleCost, ...]
 
 
 @dataclass(frozen=True)
@@ -82,6 +100,17 @@ class Evaluation:
         """The row with this key, if there is one; cut_us None: of all cuts together."""
         key = (model, cut_us, slice_, metric, k)
         return next((r for r in self.rows if (r.model, r.cut_us, r.slice, r.metric, r.k) == key), None)
+
+    def rules(self) -> list[RuleCost]:
+        """What each rule of reranking did over all cuts, in order."""
+        made = []
+        for parts in zip(*(result.rules for result in self.results), strict=True):
+            lists = sum(part.lists for part in parts)
+            moved = sum(part.moved * part.lists for part in parts) / lists
+            made.append(
+                RuleCost(parts[0].rule, lists, moved, sum(part.ndcg_cost * part.lists for part in parts) / lists)
+            )
+        return made
 
     def per_user_table(self, user_ids: pa.StringArray) -> pa.Table:
         """One line per cut and test user: what later paired comparisons need."""
@@ -131,7 +160,9 @@ def measure(cut: Examples, learned: Learned, config: RecommendationConfig) -> Cu
     """Lists of all models on one cut, and every metric of every user."""
     k = max(config.evaluation.cutoffs)
     rungs = learned.thresholds.rungs(cut.lengths, cut.warm)
-    lists = _lists(cut, learned, rungs, k)
+    pools = _stack_lists(cut, learned, rungs, pool_size(config.reranking, k))
+    steps = _ruled(cut, pools, config, k)
+    lists = {**_lists(cut, learned, rungs, k), STACK: pools[:, :k], RERANKED: steps[-1]}
     per_user: dict[tuple[str, str, int], NDArray[np.float64]] = {}
     popular = np.log2((cut.users_of_item.sum() + 1) / (cut.users_of_item + 1.0))
     for model, shown in lists.items():
@@ -144,32 +175,54 @@ def measure(cut: Examples, learned: Learned, config: RecommendationConfig) -> Cu
                 per_user[model, "diversity", at] = intra_list_diversity(shown[:, :at], cut.attributes)
     found = np.bincount(cut.lines.rows, weights=cut.hits, minlength=len(cut.users))
     per_user[STACK, "ceiling", config.ranking.candidates_per_generator] = found / np.maximum(cut.n_relevant, 1)
-    return CutResult(cut, learned, lists, per_user, rungs)
+    return CutResult(cut, learned, lists, per_user, rungs, _costs(cut, steps, config))
+
+
+def _stack_lists(cut: Examples, learned: Learned, rungs: NDArray[np.int8], k: int) -> NDArray[np.int32]:
+    ranker = learned.ranker
+    full = cut.filled("lightfm", learned.thresholds.popularity, k)
+    if ranker is not None:
+        full = cut.lists_by(_scores(cut, ranker), k)
+    return _by_rung(cut, learned.thresholds.popularity, rungs, full, k)
+
+
+def _by_rung(
+    cut: Examples, popularity: str, rungs: NDArray[np.int8], full: NDArray[np.int32], k: int
+) -> NDArray[np.int32]:
+    """Each user's list by their rung; strangers do not occur, because whoever has a history was trained on."""
+    little = cut.lists_by(newcomer_scores(cut.lines.ranks, cut.sources, popularity), k)
+    nothing = cut.lists_of(popularity, k)
+    return np.where((rungs == FULL)[:, None], full, np.where((rungs == CONTENT)[:, None], little, nothing))
+
+
+def _ruled(cut: Examples, pools: NDArray[np.int32], config: RecommendationConfig, k: int) -> list[NDArray[np.int32]]:
+    """Lists before all rules, after the first, after the first two, and so on."""
+    people = [str(user) for user in cut.users]
+    places = Lists(pools, np.where(pools >= 0, -np.arange(pools.shape[1], dtype=float), np.nan))
+    rules = config.reranking.rules
+    return [
+        rerank(places, people, cut.catalogue, only(rules[:count], config.reranking), k).lists.items
+        for count in range(len(rules) + 1)
+    ]
+
+
+def _costs(cut: Examples, steps: Sequence[NDArray[np.int32]], config: RecommendationConfig) -> tuple[RuleCost, ...]:
+    values = [float(list_values(cut, lists).mean()) for lists in steps]
+    moved = [float((after != before).sum(axis=1).mean()) for before, after in pairwise(steps)]
+    names = [rule.rule for rule in config.reranking.rules]
+    costs = [before - after for before, after in pairwise(values)]
+    return tuple(RuleCost(*row) for row in zip(names, [len(cut.users)] * len(names), moved, costs, strict=True))
 
 
 def _lists(cut: Examples, learned: Learned, rungs: NDArray[np.int8], k: int) -> dict[str, NDArray[np.int32]]:
+    """Lists of the stack under each ranker and of every source alone."""
     popularity = learned.thresholds.popularity
-    by_rung = {
-        POPULARITY: cut.lists_of(popularity, k),
-        CONTENT: cut.lists_by(newcomer_scores(cut.lines.ranks, cut.sources, popularity), k),
+    lists = {
+        name: _by_rung(cut, popularity, rungs, cut.lists_by(_scores(cut, ranker), k), k)
+        for name, ranker in learned.rankers.items()
     }
-
-    def ladder(full: NDArray[np.int32]) -> NDArray[np.int32]:
-        rung_lists = by_rung | {FULL: full}
-        return np.where(
-            (rungs == FULL)[:, None],
-            full,
-            np.where((rungs == CONTENT)[:, None], rung_lists[CONTENT], rung_lists[POPULARITY]),
-        )
-
-    ranked = {name: cut.lists_by(_scores(cut, ranker), k) for name, ranker in learned.rankers.items()}
-    lightfm = cut.filled("lightfm", popularity, k)
-    lists = {STACK: ladder(ranked[learned.chosen] if learned.chosen else lightfm)}
-    lists |= {name: ladder(full) for name, full in ranked.items()}
     lists |= {name: cut.filled(name, POPULAR, k) for name in cut.sources}
-    return lists | {
-        USUAL: cut.filled("lightfm", "popularity_alltime", k) if "lightfm" in cut.sources else lists[POPULAR]
-    }
+    return lists | {USUAL: cut.filled("lightfm", "popularity_alltime", k)}
 
 
 def _scores(cut: Examples, ranker: Ranker) -> NDArray[np.float64]:

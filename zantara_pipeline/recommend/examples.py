@@ -22,6 +22,7 @@ from zantara_pipeline.recommend.generators.lightfm_warp import LightFMWarp
 from zantara_pipeline.recommend.histories import Histories
 from zantara_pipeline.recommend.line_features import column_names, item_facts, line_features
 from zantara_pipeline.recommend.ranking import Lists
+from zantara_pipeline.recommend.rerank import Catalogue
 from zantara_pipeline.recommend.rolling import fit_all, relevant_pairs
 from zantara_pipeline.recommend.stack import best_lines
 
@@ -42,7 +43,7 @@ class Examples:
     relevant : the pairs liked. fold_in : lists of LightFM as if it had not been trained on these users.
     sources : names of what named candidates, in the order of `lines.ranks`.
     offered : bool (n_items,), what could be listed at the cut. users_of_item : int64 (n_items,), who liked it before.
-    attributes : sparse (n_items, n_features), rows of length 1 or 0.
+    attributes : sparse (n_items, n_features), rows of length 1 or 0. catalogue : the same for the rules.
     """
 
     cut_us: int
@@ -59,6 +60,7 @@ class Examples:
     offered: NDArray[np.bool_]
     users_of_item: NDArray[np.int64]
     attributes: csr_matrix
+    catalogue: Catalogue
 
     @property
     def warm(self) -> NDArray[np.bool_]:
@@ -101,6 +103,7 @@ def examples_at(dataset: Dataset, config: RecommendationConfig, cut_us: int, end
     found = gather(fitted.sources, told, allowed=train.candidates, seen=seen, most=most)
     facts = item_facts(fitted)
     liked = train.positives()
+    catalogue = Catalogue(train.item_ids.to_pylist(), train.feature_names.to_pylist(), facts.attributes)
     return Examples(
         cut_us,
         users,
@@ -115,7 +118,8 @@ def examples_at(dataset: Dataset, config: RecommendationConfig, cut_us: int, end
         tuple(fitted.sources),
         train.candidates,
         np.bincount(liked.items, minlength=train.n_items),
-        _unit_rows(facts.attributes),
+        catalogue.unit_rows(),
+        catalogue,
     )
 
 
@@ -134,11 +138,3 @@ def _fold_in_lists(
     seen = train.seen_matrix()[users]
     found = gather({"lightfm": lightfm}, told.as_strangers(), allowed=train.candidates, seen=seen, most=k)
     return best_lines(found, -found.ranks[:, 0], len(told), k).items
-
-
-def _unit_rows(attributes: csr_matrix) -> csr_matrix:
-    from scipy.sparse import diags
-
-    length = np.sqrt(np.asarray(attributes.multiply(attributes).sum(axis=1)).ravel())
-    scaled: csr_matrix = (diags(1 / np.where(length > 0, length, 1)) @ attributes).tocsr()
-    return scaled

@@ -84,6 +84,7 @@ def evaluate_files(
         "warm_test_users": int(result.cut.warm.sum()),
         "ranker": result.learned.chosen or "none",
         "thresholds": asdict(result.learned.thresholds),
+        "rules": [asdict(cost) for cost in evaluation.rules()],
         "gate": asdict(choose(evaluation, config.gate)),
         "metrics": [_plain(row) for row in rows if model in (None, row.model)],
     }

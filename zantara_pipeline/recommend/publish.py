@@ -126,6 +126,7 @@ def _block(
             "product_id": bundle.item_ids.take(pa.array(items)),
             "score": pa.array(made.lists.scores[rows, places]),
             "served_by": pa.array(RUNGS).take(pa.array(rungs)),
+            "propensity": pa.array(made.propensity[rows, places]),
             "reasons": _reasons(bundle, rungs, made.sources[rows, places], made.affinity[rows, places]),
             "bundle_version": pa.repeat(bundle.version, n),
             "generated_at": pa.repeat(pa.scalar(as_of, pa.timestamp("us", tz="UTC")), n),

@@ -42,7 +42,7 @@ OFFLINE_METRICS = PublishedTable(
         "bundle_version": ("VARCHAR", "Content hash of the bundle evaluated."),
         "model": (
             "VARCHAR",
-            "stack: what would serve; blend, lambdarank: the stack under either ranker; lightfm, sequence and the other "
+            "stack: what would serve; reranked: after the rules of business; blend, lambdarank: the stack under either ranker; lightfm, sequence and the other "
             "generators: their own lists, filled up by popularity; popularity (and of other half-lives); lightfm_alltime: "
             "LightFM, popularity of all time for who has no history.",
         ),
@@ -92,6 +92,10 @@ USER_RECOMMENDATIONS = PublishedTable(
         ),
         "bundle_version": ("VARCHAR", "Content hash of the bundle that made the list."),
         "generated_at": ("TIMESTAMPTZ", "as_of of the run (UTC)."),
+        "propensity": (
+            "DOUBLE",
+            "How probable it was that this product stood at this rank for this user: 1 but in slots of exploration.",
+        ),
     },
     purpose="personalization",
 )

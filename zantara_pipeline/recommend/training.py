@@ -296,6 +296,7 @@ def make_anew(
         "identity": identity,
         "counts": asdict(found),
         "metrics": _flat(evaluation),
+        "rules": [asdict(cost) for cost in evaluation.rules()],
     }
     metrics = _metric_table(evaluation, bundle_version)
     per_user = evaluation.per_user_table(dataset.user_ids)

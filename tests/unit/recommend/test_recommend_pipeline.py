@@ -130,7 +130,17 @@ def test_published_columns_are_the_declared_ones_and_all_explained(trained, home
         "WHERE table_schema = 'recommendations' ORDER BY table_name, ordinal_position"
     ).fetchall()
     assert [column[1] for column in columns if column[0] == "user_recommendations"] == (
-        ["user_id", "rank", "product_id", "score", "served_by", "reasons", "bundle_version", "generated_at"]
+        [
+            "user_id",
+            "rank",
+            "product_id",
+            "score",
+            "served_by",
+            "reasons",
+            "bundle_version",
+            "generated_at",
+            "propensity",
+        ]
     )
     assert [column[1] for column in columns if column[0] == "offline_metrics"] == (
         ["bundle_version", "model", "cut_date", "slice", "metric", "k", "value", "ci_low", "ci_high", "users"]
