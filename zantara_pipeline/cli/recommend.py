@@ -6,6 +6,8 @@ Belongs here: arguments and printing. Does not belong here: models, metrics (rec
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +15,9 @@ import typer
 
 from zantara_pipeline.cli.table import print_table
 from zantara_pipeline.errors import InputError
+from zantara_pipeline.settings import load_settings
+from zantara_pipeline.storage.engine import published
+from zantara_pipeline.storage.home import Home
 
 app = typer.Typer(help="Recommendations: measure, fit and list on files.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
@@ -63,6 +68,62 @@ def evaluate(
         ((name, *(_value(cells.get((name, metric))) for metric in SHOWN), _bounds(cells.get((name, "ndcg"))),
           _lead(cells.get((name, "ndcg_lead")))) for name in models),
     )  # fmt: skip
+
+
+@app.command("get")
+def get(
+    user: Annotated[str, typer.Argument(help="The company's own id of a person.")],
+    k: Annotated[int, typer.Option(help="At most so many products.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """What the last run published for somebody, as an application would ask. Exit 1 where nobody may be told anything.
+
+    Example: zantara recommend get u000017 --json
+    """
+    rows = _published_list(user)[:k]
+    if as_json:
+        keys = ("rank", "product_id", "score", "served_by", "reasons", "bundle_version", "generated_at", "propensity")
+        products = [dict(zip(keys, row, strict=True)) for row in rows]
+        print(json.dumps({"user_id": user, "products": products}, default=str))
+        return
+    print_table(
+        ("rank", "product", "score", "served by", "because"),
+        ((str(row[0]), row[1], f"{row[2]:.4f}", row[3], ", ".join(row[4])) for row in rows),
+    )
+
+
+@app.command("explain")
+def explain_item(
+    user: Annotated[str, typer.Argument(help="The company's own id of a person who has a list.")],
+    product: Annotated[str, typer.Argument(help="A product.")],
+    as_json: AsJson = False,
+) -> None:
+    """Why a product stands where it stands for somebody: parts that sum to the score. Exit 1 where they have no list.
+
+    Example: zantara recommend explain u000017 p0042
+    """
+    from zantara_pipeline.recommend import explain, load_champion
+
+    _published_list(user)
+    bundle = load_champion(_home().mlflow)
+    if bundle is None or user not in bundle.code_of_user:
+        print("the model knows nothing of them: popularity serves", file=sys.stderr)
+        raise typer.Exit(1)
+    if product not in bundle.code_of_item:
+        raise InputError(f"no product {product}", "the model that serves", "give a product of the catalogue")
+    told = explain(bundle, bundle.code_of_user[user], bundle.code_of_item[product], bundle.config.lists.length)
+    if as_json:
+        print(json.dumps(asdict(told)))
+        return
+    where = "not in the list" if told.rank is None else f"place {told.rank}"
+    print(f"{told.product_id}: {where}, served by {told.served_by}, score " + _or_none(told.score))
+    for title, parts in (("parts of the score", told.parts), ("parts of LightFM's own score", told.lightfm)):
+        if parts:
+            print(f"{title} (sum {sum(parts.values()):+.4f})")
+            ordered = sorted(parts.items(), key=lambda part: (-abs(part[1]), part[0]))
+            print_table(("part", "share"), ((name, f"{share:+.4f}") for name, share in ordered))
+    if told.places:
+        print("place in the list of " + ", ".join(f"{name} {place}" for name, place in told.places.items()))
 
 
 @app.command("fit")
@@ -118,6 +179,28 @@ def top(
             f"cannot be written ({type(error).__name__})", out, "name a file in a folder that is there"
         ) from None
     print(f"{out}: {len(lists):,} rows")
+
+
+def _home() -> Home:
+    return Home(load_settings().home).existing().create()
+
+
+def _published_list(user: str) -> list[tuple[Any, ...]]:
+    """Rows of somebody's list; ends with 1 where there is none, for want of consent or of acquaintance: neither is told."""
+    query = (
+        "SELECT rank, product_id, score, served_by, reasons, bundle_version, generated_at, propensity "
+        "FROM recommendations.user_recommendations WHERE user_id = ? ORDER BY rank"
+    )
+    with published(_home()) as con:
+        rows = con.execute(query, [user]).fetchall()
+    if not rows:
+        print("no list: they are unknown, or do not allow personalization", file=sys.stderr)
+        raise typer.Exit(1)
+    return rows
+
+
+def _or_none(value: float | None) -> str:
+    return "none: no source names it" if value is None else f"{value:.4f}"
 
 
 def _users(path: Path) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from zantara_pipeline.recommend.artifacts import Bundle
 from zantara_pipeline.recommend.config import RecommendationConfig, load_config
 from zantara_pipeline.recommend.decisions import decisions
+from zantara_pipeline.recommend.explain import Explanation, explain
 from zantara_pipeline.recommend.files import evaluate_files, fit_file, top_lists
 from zantara_pipeline.recommend.publish import RecommendResult, write_offline_metrics, write_recommendations
 from zantara_pipeline.recommend.retention import expire_models, models_over
@@ -25,6 +26,7 @@ __all__ = [
     "PERSONAL_TABLES",
     "RETRAINING_KINDS",
     "Bundle",
+    "Explanation",
     "RecommendResult",
     "RecommendationConfig",
     "TrainResult",
@@ -32,6 +34,7 @@ __all__ = [
     "decisions",
     "evaluate_files",
     "expire_models",
+    "explain",
     "fit_file",
     "history",
     "load_champion",

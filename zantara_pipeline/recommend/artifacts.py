@@ -135,6 +135,11 @@ class Bundle:
         return self._listed(told, barred.matrix(), [""] * len(told), k)
 
     @cached_property
+    def config(self) -> RecommendationConfig:
+        """The contract that it was made by."""
+        return RecommendationConfig.model_validate(self.manifest["config"])
+
+    @cached_property
     def reranking(self) -> Reranking:
         """The rules over ranked products."""
         return Reranking.model_validate(self.manifest["config"]["reranking"])

@@ -273,6 +273,10 @@ class RecommendationConfig(_Section):
 
     @model_validator(mode="after")
     def _gate_is_measured(self) -> RecommendationConfig:
+        if self.reranking.pool > self.ranking.candidates_per_generator:
+            # Standardised scores and ranks are of a user's candidates: serving more than the ranker learned from would
+            # move all of them.
+            raise ValueError("reranking.pool is larger than ranking.candidates_per_generator")
         if self.gate.cutoff not in self.evaluation.cutoffs:
             raise ValueError(f"gate.cutoff {self.gate.cutoff} is not one of evaluation.cutoffs")
         return self

@@ -28,7 +28,7 @@ from zantara_pipeline.recommend.metrics import PER_USER, coverage, gini, hit_mat
 from zantara_pipeline.recommend.rankers import Ranker
 from zantara_pipeline.recommend.ranking import Lists
 from zantara_pipeline.recommend.rerank import only, pool_size, rerank
-from zantara_pipeline.recommend.rolling import choose_cuts
+from zantara_pipeline.recommend.rolling import choose_cuts, steps
 
 STACK, RERANKED, POPULAR = "stack", "reranked", "popularity"
 # LightFM for those with a history and popularity of all time for the others: what a first recommender usually is.
@@ -142,8 +142,7 @@ def evaluate_cuts(
 ) -> tuple[Evaluation, list[Examples | None]]:
     """Measure the last `split.tests` of given cuts, ascending; and the examples of every cut, None where it has none."""
     settings = config.split
-    ends: list[int | None] = [*cuts[1:], None]
-    made = [examples_at(dataset, config, cut, end) for cut, end in zip(cuts, ends, strict=True)]
+    made = [examples_at(dataset, config, cut, end) for cut, end in steps(cuts)]
     results = []
     for place in range(max(len(cuts) - settings.tests, 0), len(cuts)):
         cut = made[place]
@@ -151,7 +150,11 @@ def evaluate_cuts(
             before = [part for part in made[max(place - settings.rankers, 0) : place] if part is not None]
             results.append(measure(cut, learn(before, config), config))
     if not results:
-        why = "no new positive interaction after the cut" if not any(made) else "no positive interaction before the cut"
+        why = (
+            "no new positive interaction after the cut"
+            if not any(made[-settings.tests :])
+            else "no positive interaction before the cut"
+        )
         return Evaluation(note=f"no offline evaluation: {why}"), made
     return Evaluation("", results, list(_all_rows(results, config))), made
 

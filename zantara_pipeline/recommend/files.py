@@ -27,7 +27,7 @@ from zantara_pipeline.recommend.examples import examples_at
 from zantara_pipeline.recommend.gate import choose
 from zantara_pipeline.recommend.ladder import RUNGS
 from zantara_pipeline.recommend.learning import learn
-from zantara_pipeline.recommend.rolling import choose_cuts, fit_all
+from zantara_pipeline.recommend.rolling import choose_cuts, fit_all, steps
 
 # Names under which other tools write the same column.
 ALIASES = {"item_id": "product_id", "occurred_at": "timestamp"}
@@ -107,8 +107,7 @@ def fit_file(
     attributes = None if items is None else _read(items, ["product_id"])
     dataset = _dataset(_rows(train, config), attributes, config)
     cuts = choose_cuts(dataset, config.split)[-config.split.rankers :]
-    ends: list[int | None] = [*cuts[1:], None]
-    made = [examples_at(dataset, config, cut, end) for cut, end in zip(cuts, ends, strict=True)]
+    made = [examples_at(dataset, config, cut, end) for cut, end in steps(cuts)]
     learned = learn([cut for cut in made if cut is not None], config)
     counts = {"users": dataset.n_users, "items": dataset.n_items, "rows": len(dataset.times)}
     manifest = {"bundle_version": f"file-{train.stem}", "served_model": "stack", "reason": "fitted from a file"}

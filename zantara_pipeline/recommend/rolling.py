@@ -10,6 +10,7 @@ here: candidates with labels (examples.py), rankers, metrics.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -61,6 +62,11 @@ def choose_cuts(dataset: Dataset, settings: SplitSettings) -> list[int]:
     return sorted({int(ordered[place]) for place in places if ordered[place] > first})
 
 
+def steps(cuts: Sequence[int]) -> list[tuple[int, int | None]]:
+    """Each cut with the next one; None after the last, whose test has no end."""
+    return list(zip(cuts, [*cuts[1:], None], strict=False))
+
+
 def _enough_users(dataset: Dataset, cuts: list[int], settings: SplitSettings) -> bool:
     positive = dataset.weights > 0
     for start, end in zip(cuts, [*cuts[1:], dataset.latest_us + 1], strict=True):
@@ -75,6 +81,8 @@ def fit_all(train: Dataset, config: RecommendationConfig) -> Fitted:
 
     One thread of BLAS: two add in another order, and a model is to be the same bits on every machine.
     """
+    import implicit  # noqa: F401  # limits reach only what is loaded: every BLAS has to be, before
+    import scipy.linalg  # noqa: F401
     from threadpoolctl import threadpool_limits
 
     generators: dict[str, Generator] = {}

@@ -59,6 +59,8 @@ class LightFMWarp:
         self.user_biases_ = np.asarray(model.user_biases, dtype=np.float32)
         self.item_vectors_ = np.zeros((dataset.n_items, self.settings.components), dtype=np.float32)
         self.item_biases_ = np.zeros(dataset.n_items, dtype=np.float32)
+        self.feature_vectors_ = np.asarray(model.item_embeddings, dtype=np.float32)
+        self.feature_biases_ = np.asarray(model.item_biases, dtype=np.float32)
         self.item_vectors_[offered] = features @ model.item_embeddings
         self.item_biases_[offered] = features @ model.item_biases
         return self
@@ -77,10 +79,17 @@ class LightFMWarp:
         products = vectors @ self.item_vectors_.T.astype(np.float64)
         products += self.item_biases_
         trained = self.trained(histories)
-        products[trained] += self.user_biases_[self.user_row_[histories.users[trained]], None]
+        products[trained] += self.user_bias(histories)[trained, None]
         np.round(products, SCORE_DECIMALS, out=products)
         products[:, ~self.offered_] = -np.inf
         return products
+
+    def user_bias(self, histories: Histories) -> NDArray[np.float64]:
+        """Bias of each row, shape (n,); 0 for a stranger."""
+        trained = self.trained(histories)
+        biases = np.zeros(len(histories))
+        biases[trained] = self.user_biases_[self.user_row_[histories.users[trained]]]
+        return biases
 
     def users_of(self, histories: Histories) -> NDArray[np.float64]:
         """Vectors, shape (n, components): the learned one, or of a stranger the mean of the newest items' vectors."""
@@ -92,7 +101,8 @@ class LightFMWarp:
         return vectors
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        names = ("user_row", "user_vectors", "user_biases", "item_vectors", "item_biases", "offered")
+        names: tuple[str, ...] = ("user_row", "user_vectors", "user_biases", "item_vectors", "item_biases", "offered")
+        names += ("feature_vectors", "feature_biases")
         return {name: getattr(self, f"{name}_") for name in names}
 
     def restore(self, arrays: dict[str, NDArray[Any]]) -> Self:
@@ -111,6 +121,7 @@ class LightFMWarp:
         fewer.user_vectors_, fewer.user_biases_ = self.user_vectors_[rows[known]], self.user_biases_[rows[known]]
         fewer.item_vectors_, fewer.item_biases_ = self.item_vectors_, self.item_biases_
         fewer.offered_ = self.offered_
+        fewer.feature_vectors_, fewer.feature_biases_ = self.feature_vectors_, self.feature_biases_
         return fewer
 
     def _train(
