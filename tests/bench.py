@@ -215,6 +215,13 @@ def bench_entities(work: Path, events: int) -> None:
     bench_entities.main(work, events, measure)
 
 
+def bench_recommend(shops: list[Path]) -> None:
+    """How good the recommender is beside each generator alone, and what training costs."""
+    from tests import bench_recommend
+
+    bench_recommend.main(shops)
+
+
 def bench_moments(events: int) -> None:
     """Moments of one new day on day 7 and on day 28 of an experiment."""
     from tests import bench_moments
@@ -257,7 +264,12 @@ def main() -> None:
     )
     parser.add_argument("--pairs", type=int, default=3, help="pairs of the ingest bench")
     parser.add_argument(
-        "--only", choices=["ingest", "run", "imports", "day", "entities", "moments", "erase"], help="one bench alone"
+        "--only",
+        choices=["ingest", "run", "imports", "day", "entities", "moments", "recommend", "erase"],
+        help="one bench alone",
+    )
+    parser.add_argument(
+        "--shop", type=Path, action="append", default=[], help="folder of landed events for the recommend bench, too"
     )
     options = parser.parse_args()
     for name in ("ZANTARA_HOME", "ZANTARA_LANDING", "ZANTARA_ITEMS", "ZANTARA_CONSENT", "ZANTARA_CONTRACTS"):
@@ -271,6 +283,7 @@ def main() -> None:
             "day": lambda: bench_new_day(work),
             "entities": lambda: bench_entities(work / "entities", options.events or 1_000_000),
             "moments": lambda: bench_moments(options.events or 1_000_000),
+            "recommend": lambda: bench_recommend(options.shop),
             "erase": lambda: bench_erase(work / "erase", options.events or 300_000),
         }
         for name, bench in benches.items():

@@ -14,7 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from zantara_pipeline.contracts_io import PACKAGED, overlay_files, parse_contract
 
 FILE = "recommendation.yaml"
-EventName = Literal["product_view", "item_tag", "add_to_cart", "purchase", "rating", "refund"]
+EventName = Literal[
+    "product_view", "recommendation_clicked", "item_tag", "add_to_cart", "purchase", "rating", "refund"
+]
 MetricName = Literal["ndcg", "mrr", "recall", "map"]
 GeneratorName = Literal["lightfm", "sequence", "item_knn", "ease", "als", "item2vec", "content"]
 
@@ -27,6 +29,7 @@ class Signals(_Section):
     """Weight of one event of each kind (unitless)."""
 
     product_view: float
+    recommendation_clicked: float
     item_tag: float
     add_to_cart: float
     purchase: float

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from zantara_pipeline.recommend.dataset import Dataset
 from zantara_pipeline.recommend.evaluation import MetricRow, evaluate_cuts
 from zantara_pipeline.recommend.examples import examples_at
 from zantara_pipeline.recommend.gate import choose
+from zantara_pipeline.recommend.histories import histories_of
 from zantara_pipeline.recommend.ladder import RUNGS
 from zantara_pipeline.recommend.learning import learn
 from zantara_pipeline.recommend.rolling import choose_cuts, fit_all, steps
@@ -104,8 +105,7 @@ def fit_file(
     config = config or load_config()
     if out.exists() and not (out / "manifest.json").exists():
         raise InputError("is there and holds no model", out, "name a new folder")
-    attributes = None if items is None else _read(items, ["product_id"])
-    dataset = _dataset(_rows(train, config), attributes, config)
+    dataset = dataset_of_file(train, items, config)
     cuts = choose_cuts(dataset, config.split)[-config.split.rankers :]
     made = [examples_at(dataset, config, cut, end) for cut, end in steps(cuts)]
     learned = learn([cut for cut in made if cut is not None], config)
@@ -121,6 +121,25 @@ def fit_file(
     beside.rename(out)
     shutil.rmtree(old, ignore_errors=True)
     return {**counts, "ranker": learned.chosen or "none", "thresholds": asdict(learned.thresholds)}
+
+
+def dataset_of_file(path: Path, items: Path | None, config: RecommendationConfig) -> Dataset:
+    """Interactions (and attributes) of plain files, with their own times."""
+    attributes = None if items is None else _read(items, ["product_id"])
+    return _dataset(_rows(path, config), attributes, config)
+
+
+def leave_last_out(dataset: Dataset) -> tuple[Dataset, int]:
+    """The last product that each person liked is set after everything else: (dataset, cut). People with one stay whole.
+
+    All of a person's rows of that product move, so that nothing of it is learned; of two at one moment the larger id does.
+    """
+    cut = dataset.latest_us + 1
+    told = histories_of(dataset)
+    several = np.flatnonzero(told.lengths > 1)
+    last = np.full(dataset.n_users, -1, dtype=np.int32)
+    last[several] = told.items[told.starts[1:][several] - 1]
+    return replace(dataset, times=np.where(last[dataset.users] == dataset.items, cut, dataset.times)), cut
 
 
 def top_lists(model: Path, users: Sequence[str] | None, k: int) -> pa.Table:

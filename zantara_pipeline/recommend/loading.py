@@ -42,6 +42,7 @@ SELECT
         WHEN event = 'rating' AND rating_scaled < $low_below THEN $low_weight
         WHEN event = 'rating' THEN $rating * rating_scaled
         WHEN event = 'product_view' THEN $product_view
+        WHEN event = 'recommendation_clicked' THEN $recommendation_clicked
         WHEN event = 'item_tag' THEN $item_tag
         WHEN event = 'add_to_cart' THEN $add_to_cart
         WHEN event = 'purchase' THEN $purchase

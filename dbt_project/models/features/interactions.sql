@@ -9,7 +9,7 @@
 -- depends_on: {{ ref('stg_lake__events') }}
 -- What people did with products, where they allowed personalization when it happened and still do.
 with signals as (
-    {% for event in ['product_view', 'add_to_cart', 'purchase', 'refund', 'item_tag'] %}
+    {% for event in ['product_view', 'add_to_cart', 'purchase', 'refund', 'item_tag', 'recommendation_clicked'] %}
     select
         event_id,
         '{{ event }}' as event,

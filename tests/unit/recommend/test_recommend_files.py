@@ -6,10 +6,11 @@ import csv
 import json
 
 import pytest
-from recommend_shop import START, clustered_events, clustered_products
+from recommend_shop import START, clustered_events, clustered_products, dataset
 
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.recommend import evaluate_files
+from zantara_pipeline.recommend.files import leave_last_out
 
 
 def write(path, rows):
@@ -63,3 +64,13 @@ def test_a_bad_file_is_one_line(tmp_path, files, text, message):
     assert "bad.csv" in str(error.value)
     with pytest.raises(InputError, match="cannot be read"):
         evaluate_files(tmp_path / "absent.csv", files[1])
+
+
+def test_leave_last_out_moves_the_last_liked_product_of_everybody_who_has_several():
+    data = dataset([0, 0, 0, 0, 1, 2, 2], [0, 1, 1, 2, 0, 1, 2], [1, 2, 9, 5, 3, 4, 6], weights=[1, 1, 1, 1, 1, 1, -1])
+    moved, cut = leave_last_out(data)
+    assert cut == 10
+    # User 0 liked product 1 last: both rows of it go. User 1 has one, user 2 has one (the other is disliked).
+    assert list(zip(moved.users, moved.items, moved.times, strict=True)) == [
+        (0, 0, 1), (0, 1, 10), (0, 1, 10), (0, 2, 5), (1, 0, 3), (2, 1, 4), (2, 2, 6)
+    ]  # fmt: skip
