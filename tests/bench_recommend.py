@@ -25,7 +25,7 @@ import numpy as np
 from zantara_pipeline.recommend.config import RecommendationConfig, load_config
 from zantara_pipeline.recommend.evaluation import Evaluation, evaluate, evaluate_cuts
 from zantara_pipeline.recommend.files import dataset_of_file, leave_last_out
-from zantara_pipeline.recommend.rolling import choose_cuts, fit_all
+from zantara_pipeline.recommend.rolling import fit_all
 from zantara_pipeline.simulate.shop import simulate
 
 MODELS = ("stack", "reranked", "blend", "lambdarank", "lightfm", "sequence", "item_knn", "ease", "als", "item2vec", "content",
@@ -55,10 +55,9 @@ def _shop(folder: Path, config: RecommendationConfig, work: Path) -> None:
     print(f"nightly training (evaluation on {len(evaluation.results)} cuts, ranker, fit on all): {took:.1f} s, {used:.1f} CPU s; "
           f"ranker {learned.chosen}, thresholds {learned.thresholds}")  # fmt: skip
     _table("rolling cuts in time, whole traffic", evaluation, ("all", "warm", "cold"))
-    last, cut = leave_last_out(dataset)
-    cuts = choose_cuts(last.before(cut), config.split)[-config.split.rankers :]
+    last, cuts = leave_last_out(dataset, config.split.rankers + 1)
     one = config.model_copy(update={"split": config.split.model_copy(update={"tests": 1})})
-    _table("leave-last-out, people with a history", evaluate_cuts(last, one, [*cuts, cut])[0], ("warm",))
+    _table("leave-last-out, people with a history", evaluate_cuts(last, one, cuts)[0], ("warm",))
 
 
 def _table(title: str, evaluation: Evaluation, slices: tuple[str, ...]) -> None:

@@ -14,9 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from zantara_pipeline.contracts_io import PACKAGED, overlay_files, parse_contract
 
 FILE = "recommendation.yaml"
-EventName = Literal[
-    "product_view", "recommendation_clicked", "item_tag", "add_to_cart", "purchase", "rating", "refund"
-]
+EventName = Literal["product_view", "recommendation_clicked", "item_tag", "add_to_cart", "purchase", "rating", "refund"]
 MetricName = Literal["ndcg", "mrr", "recall", "map"]
 GeneratorName = Literal["lightfm", "sequence", "item_knn", "ease", "als", "item2vec", "content"]
 

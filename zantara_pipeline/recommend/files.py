@@ -129,17 +129,22 @@ def dataset_of_file(path: Path, items: Path | None, config: RecommendationConfig
     return _dataset(_rows(path, config), attributes, config)
 
 
-def leave_last_out(dataset: Dataset) -> tuple[Dataset, int]:
-    """The last product that each person liked is set after everything else: (dataset, cut). People with one stay whole.
+def leave_last_out(dataset: Dataset, steps: int = 1) -> tuple[Dataset, list[int]]:
+    """The last products that each person liked, each set after everything else: (dataset, cuts).
 
-    All of a person's rows of that product move, so that nothing of it is learned; of two at one moment the larger id does.
+    The very last one lies at the last cut, the one before at the cut before, and so on: whoever ranks the last one learns
+    from the `steps - 1` before it, by the same rolling cuts as in time. Everybody keeps one product at least. All of a
+    person's rows of a product move, so that nothing of it is learned; of two liked at one moment the larger id is the later.
     """
-    cut = dataset.latest_us + 1
+    first = dataset.latest_us + 1
     told = histories_of(dataset)
-    several = np.flatnonzero(told.lengths > 1)
-    last = np.full(dataset.n_users, -1, dtype=np.int32)
-    last[several] = told.items[told.starts[1:][several] - 1]
-    return replace(dataset, times=np.where(last[dataset.users] == dataset.items, cut, dataset.times)), cut
+    times = dataset.times.copy()
+    for step in range(steps):
+        holders = np.flatnonzero(told.lengths > step + 1)
+        last = np.full(dataset.n_users, -1, dtype=np.int32)
+        last[holders] = told.items[told.starts[1:][holders] - 1 - step]
+        times[last[dataset.users] == dataset.items] = first + steps - 1 - step
+    return replace(dataset, times=times), [first + step for step in range(steps)]
 
 
 def top_lists(model: Path, users: Sequence[str] | None, k: int) -> pa.Table:

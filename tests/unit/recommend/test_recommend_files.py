@@ -68,9 +68,17 @@ def test_a_bad_file_is_one_line(tmp_path, files, text, message):
 
 def test_leave_last_out_moves_the_last_liked_product_of_everybody_who_has_several():
     data = dataset([0, 0, 0, 0, 1, 2, 2], [0, 1, 1, 2, 0, 1, 2], [1, 2, 9, 5, 3, 4, 6], weights=[1, 1, 1, 1, 1, 1, -1])
-    moved, cut = leave_last_out(data)
-    assert cut == 10
+    moved, cuts = leave_last_out(data)
+    assert cuts == [10]
     # User 0 liked product 1 last: both rows of it go. User 1 has one, user 2 has one (the other is disliked).
     assert list(zip(moved.users, moved.items, moved.times, strict=True)) == [
         (0, 0, 1), (0, 1, 10), (0, 1, 10), (0, 2, 5), (1, 0, 3), (2, 1, 4), (2, 2, 6)
     ]  # fmt: skip
+
+
+def test_a_ranker_learns_from_the_products_before_the_last_one():
+    data = dataset([0, 0, 0, 1, 1], [0, 1, 2, 0, 1], [1, 2, 3, 4, 5])
+    moved, cuts = leave_last_out(data, steps=3)
+    assert cuts == [6, 7, 8]
+    # User 0: product 2 is the test, product 1 the label of the cut before; the first one stays. User 1 has one to give.
+    assert moved.times.tolist() == [1, 7, 8, 4, 8]
