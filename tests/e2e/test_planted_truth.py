@@ -28,6 +28,7 @@ from pipeline_homes import (
     zantara,
 )
 
+from tests.taste_oracle import ceiling
 from zantara_pipeline.contracts_io import PACKAGED
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("planted_truth")]
@@ -378,6 +379,20 @@ def test_the_stack_reaches_its_floor_on_whole_traffic(con: duckdb.DuckDBPyConnec
         "WHERE model = 'stack' AND metric = 'ndcg' AND slice = 'all' AND k = 10"
     ).fetchone()
     assert cuts is not None and cuts[0] == 3 and cuts[1] >= 50
+
+
+def test_the_planted_tastes_are_learned_up_to_their_known_ceiling(
+    con: duckdb.DuckDBPyConnection, truth: dict[str, Any]
+) -> None:
+    """Lists by the very probabilities that people choose by are the best there can be; the stack knows no newcomer's taste,
+    and reaches 0.75 of that ceiling."""
+    best = ceiling(con, truth["parameters"], datetime.fromisoformat(truth["as_of"]))
+    reached = one(
+        con,
+        "SELECT value FROM recommendations.offline_metrics WHERE model = 'stack' AND metric = 'ndcg' AND k = 10 "
+        "AND slice = 'all' AND cut_date IS NULL",
+    )
+    assert 0.7 * best < reached < best
 
 
 def test_everybody_who_allows_it_and_nobody_else_has_twenty_products(

@@ -110,14 +110,14 @@ def _against_popularity(metrics: dict[str, float], gate: Gate, strict: bool) -> 
     key = f"stack.all.{gate.metric}_diff_{gate.cutoff}"
     low, high = metrics.get(f"{key}.ci_low", float("nan")), metrics.get(f"{key}.ci_high", float("nan"))
     told = f"{gate.metric}@{gate.cutoff} minus recent popularity's, whole traffic: {low:+.4f} to {high:+.4f}"
-    return Check(low > 0 if strict else high >= 0, told)
+    return Check(low > 0 if strict else high > -gate.tolerance, told)
 
 
 def _against_blend(metrics: dict[str, float], gate: Gate, strict: bool) -> Check:
     key = f"blend.all.{gate.metric}_lead_{gate.cutoff}"
     low, high = metrics.get(f"{key}.ci_low", 0.0), metrics.get(f"{key}.ci_high", 0.0)
     told = f"{gate.metric}@{gate.cutoff} minus the logistic blend's, whole traffic: {low:+.4f} to {high:+.4f}"
-    return Check(low > -gate.tolerance if strict else high >= 0, f"{told} (tolerated -{gate.tolerance})")
+    return Check((low if strict else high) > -gate.tolerance, f"{told} (tolerated -{gate.tolerance})")
 
 
 def _slices(metrics: dict[str, float], gate: Gate) -> list[Check]:

@@ -121,7 +121,7 @@ CREATE TABLE IF NOT EXISTS expired_models (   -- versions of a model that were r
     PRIMARY KEY (version, bundle_version)) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS model_decisions (   -- which version of the recommender serves, and why: append only
-    decision_id INTEGER PRIMARY KEY AUTOINCREMENT, as_of TEXT NOT NULL, action TEXT NOT NULL, version INTEGER NOT NULL,
+    decision_id INTEGER PRIMARY KEY, as_of TEXT NOT NULL, action TEXT NOT NULL, version INTEGER NOT NULL,
     bundle_version TEXT NOT NULL, champion INTEGER,               -- serves afterwards
     reasons TEXT NOT NULL);
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pytest
 from recommend_shop import as_of, clustered_events, clustered_products, config, warehouse
 
@@ -238,6 +239,27 @@ def test_where_popularity_wins_it_serves_everybody(trained, tmp_path):
     assert result.served_model == "popularity" and result.note.startswith("popularity serves everybody")
     _, written, (_, lists) = publish(con, tmp_path, settings)
     assert written.users_by_model == {"popularity": 161} and {row[4] for row in lists} == {"popularity"}
+
+
+def test_a_drift_of_tastes_is_followed_after_retraining(tmp_path):
+    """From day 45 on everybody likes the cluster after their own; lists of the retrained model follow."""
+    rng = np.random.default_rng(6)
+    early = clustered_events(per_cluster=40, days=45)
+    drifted = [
+        (user, f"p{(int(user[1:]) + 1) % 4}-{int(place):03d}", "product_view", 45 + rng.random() * 15, None)
+        for user in sorted({event[0] for event in early})
+        for place in rng.permutation(40)[:10]
+    ]
+
+    def share_of(shift, events, when, home):
+        con = warehouse(events, clustered_products(4, 40))
+        assert train(con, home, when=when).decided.action in ("first", "refresh")
+        _, _, (_, lists) = publish(con, home, when=when)
+        top = [row for row in lists if row[1] <= 5]
+        return np.mean([row[2].startswith(f"p{(int(row[0][1:]) + shift) % 4}-") for row in top])
+
+    assert share_of(0, early, as_of(45), tmp_path) > 0.8
+    assert share_of(1, [*early, *drifted], as_of(60), tmp_path) > 0.8
 
 
 def test_a_small_catalogue_gives_shorter_lists(tmp_path):
