@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from zantara_pipeline.recommend.config import RecommendationConfig
 from zantara_pipeline.recommend.examples import Examples
+from zantara_pipeline.recommend.intervals import bootstrap_means
 from zantara_pipeline.recommend.ladder import Thresholds, newcomer_scores
 from zantara_pipeline.recommend.line_features import item_facts
 from zantara_pipeline.recommend.metrics import hit_matrix, ndcg
@@ -62,8 +63,7 @@ def learn(cuts: Sequence[Examples], config: RecommendationConfig) -> Learned:
     earlier = fit_rankers(lines[:-1], usable, config)
     judged = {name: ranked_values(usable[-1], ranker) for name, ranker in earlier.items()}
     validation = {name: float(values[usable[-1].warm].mean()) for name, values in judged.items()}
-    # A tie goes to the simpler one.
-    chosen = max(validation, key=lambda name: (validation[name], name == BLEND)) if validation else None
+    chosen = choose_ranker(judged, usable[-1], config) if judged else None
     full = judged[chosen] if chosen else list_values(usable[-1], usable[-1].lists_of("lightfm", JUDGED_AT))
     return Learned(
         rankers,
@@ -71,6 +71,27 @@ def learn(cuts: Sequence[Examples], config: RecommendationConfig) -> Learned:
         choose_thresholds(usable[-1], full, thresholds.popularity, config),
         validation,
     )
+
+
+def choose_ranker(judged: dict[str, NDArray[np.float64]], cut: Examples, config: RecommendationConfig) -> str:
+    """The blend, unless the other one is clearly better: the paired interval of NDCG@10 over people lies above 0.
+
+    The better mean alone would follow noise: with some hundred people the two change places from cut to cut.
+    """
+    settings, warm = config.evaluation, cut.warm
+    for name, values in judged.items():
+        if name != BLEND:
+            difference = (values - judged[BLEND])[warm, None]
+            low, _ = bootstrap_means(
+                difference,
+                cut.users[warm],
+                samples=settings.bootstrap_samples,
+                confidence=settings.confidence,
+                seed=settings.seed,
+            )
+            if low[0] > 0:
+                return name
+    return BLEND
 
 
 def labelled_lines(cut: Examples, config: RecommendationConfig) -> Lines:
