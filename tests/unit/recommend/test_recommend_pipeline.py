@@ -233,7 +233,14 @@ def test_the_registered_model_answers_queries_like_the_table(trained, home):
 
 def test_where_popularity_wins_it_serves_everybody(trained, tmp_path):
     """Views without any taste in them: nothing speaks for LightFM."""
-    con = warehouse(clustered_events(loyal=0.0), clustered_products(), EXTRA)
+    rng = np.random.default_rng(3)
+    products = clustered_products()
+    events = [
+        (f"u{user:04d}", products[int(place)]["product_id"], "product_view", rng.random() * 60, None)
+        for user in range(160)
+        for place in rng.integers(0, len(products), 12)
+    ]
+    con = warehouse(events, products, EXTRA)
     settings = config(gate={"tolerance": 0.0})
     result = train(con, tmp_path, settings)
     assert result.served_model == "popularity" and result.note.startswith("popularity serves everybody")
