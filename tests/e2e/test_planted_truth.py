@@ -27,8 +27,8 @@ from pipeline_homes import (
     warehouse,
     zantara,
 )
+from taste_oracle import ceiling
 
-from tests.taste_oracle import ceiling
 from zantara_pipeline.contracts_io import PACKAGED
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("planted_truth")]
