@@ -92,7 +92,7 @@ def promote_version(
 
     Example: zantara model promote 4 --without-experiment "the catalogue doubled; checked by hand"
     """
-    from zantara_pipeline.recommend import promote
+    from zantara_pipeline.recommend import promote, require_shipped
 
     if (experiment is None) == (without_experiment is None):
         raise InputError(
@@ -102,7 +102,8 @@ def promote_version(
     reason = without_experiment or ""
     if experiment is not None:
         reason = f"experiment {experiment} was decided: ship"
-        _shipped(home, experiment)
+        with published(home) as con:
+            require_shipped(con, experiment)
     with home_lock(home, "zantara model promote"):
         decision = promote(home.mlflow, _ledger(home), version, reason)
     print(f"version {decision.version} serves from the next run on: `zantara run`")
@@ -156,14 +157,3 @@ def _ledger(home: Home) -> Ledger:
 def _figure(metrics: dict[str, float], model: str) -> str:
     value = metrics.get(f"{model}.all.ndcg_10")
     return "-" if value is None else f"{value:.4f}"
-
-
-def _shipped(home: Home, experiment: str) -> None:
-    query = "SELECT decision FROM experiments.decisions WHERE experiment_id = ? ORDER BY as_of DESC, decided_at DESC LIMIT 1"
-    with published(home) as con:
-        found = con.execute(query, [experiment]).fetchall()
-    if not found or found[0][0] != "ship":
-        told = f"its latest decision is {found[0][0]}" if found else "no decision of it is known"
-        raise InputError(
-            f"{told}, not ship", f"experiment {experiment}", "wait for it, or give --without-experiment REASON"
-        )

@@ -19,7 +19,7 @@ from zantara_pipeline.settings import load_settings
 from zantara_pipeline.storage.engine import published
 from zantara_pipeline.storage.home import Home
 
-app = typer.Typer(help="Recommendations: measure, fit and list on files.", no_args_is_help=True)
+app = typer.Typer(help="Recommendations: on files, and what a person is shown and why.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 Train = Annotated[
     Path, typer.Option(help="Interactions to learn from: .csv or .parquet with user_id, item_id, timestamp.")
@@ -34,7 +34,7 @@ SHOWN = ("ndcg", "mrr", "recall", "map")
 
 @app.callback()
 def _group() -> None:
-    """Recommendations: measure, fit and list on files."""
+    """Recommendations: on files, and what a person is shown and why."""
 
 
 @app.command("evaluate")
@@ -82,14 +82,13 @@ def get(
     """
     rows = _published_list(user)[:k]
     if as_json:
-        keys = ("rank", "product_id", "score", "served_by", "reasons", "bundle_version", "generated_at", "propensity")
-        products = [dict(zip(keys, row, strict=True)) for row in rows]
-        print(json.dumps({"user_id": user, "products": products}, default=str))
+        print(json.dumps({"user_id": user, "products": rows}, default=str))
         return
     print_table(
         ("rank", "product", "score", "served by", "because"),
-        ((str(row[0]), row[1], f"{row[2]:.4f}", row[3], ", ".join(row[4])) for row in rows),
-    )
+        ((str(row["rank"]), row["product_id"], f"{row['score']:.4f}", row["served_by"], ", ".join(row["reasons"]))
+         for row in rows),
+    )  # fmt: skip
 
 
 @app.command("explain")
@@ -185,14 +184,12 @@ def _home() -> Home:
     return Home(load_settings().home).existing().create()
 
 
-def _published_list(user: str) -> list[tuple[Any, ...]]:
-    """Rows of somebody's list; ends with 1 where there is none, for want of consent or of acquaintance: neither is told."""
-    query = (
-        "SELECT rank, product_id, score, served_by, reasons, bundle_version, generated_at, propensity "
-        "FROM recommendations.user_recommendations WHERE user_id = ? ORDER BY rank"
-    )
+def _published_list(user: str) -> list[dict[str, Any]]:
+    """Somebody's list; ends with 1 where there is none, for want of consent or of acquaintance: neither is told."""
+    from zantara_pipeline.recommend import published_list
+
     with published(_home()) as con:
-        rows = con.execute(query, [user]).fetchall()
+        rows = published_list(con, user)
     if not rows:
         print("no list: they are unknown, or do not allow personalization", file=sys.stderr)
         raise typer.Exit(1)

@@ -12,13 +12,25 @@ from zantara_pipeline.recommend.config import RecommendationConfig, load_config
 from zantara_pipeline.recommend.decisions import decisions
 from zantara_pipeline.recommend.explain import Explanation, explain
 from zantara_pipeline.recommend.files import evaluate_files, fit_file, top_lists
-from zantara_pipeline.recommend.publish import RecommendResult, write_offline_metrics, write_recommendations
+from zantara_pipeline.recommend.publish import (
+    RecommendResult,
+    published_list,
+    write_offline_metrics,
+    write_recommendations,
+)
 from zantara_pipeline.recommend.retention import expire_models, models_over
 from zantara_pipeline.recommend.retraining import KINDS as RETRAINING_KINDS
 from zantara_pipeline.recommend.retraining import retraining_findings
 from zantara_pipeline.recommend.tables import PERSONAL_TABLES
 from zantara_pipeline.recommend.training import CHAMPION, MODEL_NAME, TrainResult, load_champion, train_and_evaluate
-from zantara_pipeline.recommend.versions import compare_versions, history, promote, reproduce, roll_back
+from zantara_pipeline.recommend.versions import (
+    compare_versions,
+    history,
+    promote,
+    reproduce,
+    require_shipped,
+    roll_back,
+)
 
 __all__ = [
     "CHAMPION",
@@ -41,7 +53,9 @@ __all__ = [
     "load_config",
     "models_over",
     "promote",
+    "published_list",
     "reproduce",
+    "require_shipped",
     "retraining_findings",
     "roll_back",
     "top_lists",

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from zantara_pipeline.recommend.config import RecommendationConfig
 from zantara_pipeline.recommend.dataset import Dataset
 from zantara_pipeline.recommend.examples import Examples, examples_at
+from zantara_pipeline.recommend.generators import make_generators, make_popularities
 from zantara_pipeline.recommend.intervals import bootstrap_means, coverage_interval
 from zantara_pipeline.recommend.ladder import CONTENT, FULL, RUNGS, newcomer_scores
-from zantara_pipeline.recommend.learning import Learned, learn, list_values
+from zantara_pipeline.recommend.learning import Learned, fresh_rankers, learn, list_values
 from zantara_pipeline.recommend.metrics import PER_USER, coverage, gini, hit_matrix, intra_list_diversity, novelty
-from zantara_pipeline.recommend.rankers import Ranker
 from zantara_pipeline.recommend.ranking import Lists
 from zantara_pipeline.recommend.rerank import only, pool_size, rerank
 from zantara_pipeline.recommend.rolling import choose_cuts, steps
@@ -159,6 +159,12 @@ def evaluate_cuts(
     return Evaluation("", results, list(_all_rows(results, config))), made
 
 
+def model_names(config: RecommendationConfig) -> list[str]:
+    """All models that an evaluation may measure; rankers only where enough was labelled."""
+    rankers = [ranker.name for ranker in fresh_rankers(0, config)]
+    return [STACK, RERANKED, *rankers, *make_generators(config), *make_popularities(config), USUAL]
+
+
 def measure(cut: Examples, learned: Learned, config: RecommendationConfig) -> CutResult:
     """Lists of all models on one cut, and every metric of every user."""
     k = max(config.evaluation.cutoffs)
@@ -182,11 +188,9 @@ def measure(cut: Examples, learned: Learned, config: RecommendationConfig) -> Cu
 
 
 def _stack_lists(cut: Examples, learned: Learned, rungs: NDArray[np.int8], k: int) -> NDArray[np.int32]:
-    ranker = learned.ranker
-    full = cut.filled("lightfm", learned.thresholds.popularity, k)
-    if ranker is not None:
-        full = cut.lists_by(_scores(cut, ranker), k)
-    return _by_rung(cut, learned.thresholds.popularity, rungs, full, k)
+    ranker, popularity = learned.ranker, learned.thresholds.popularity
+    full = cut.filled("lightfm", popularity, k) if ranker is None else cut.ranked(ranker, k)
+    return _by_rung(cut, popularity, rungs, full, k)
 
 
 def _by_rung(
@@ -221,15 +225,10 @@ def _lists(cut: Examples, learned: Learned, rungs: NDArray[np.int8], k: int) -> 
     """Lists of the stack under each ranker and of every source alone."""
     popularity = learned.thresholds.popularity
     lists = {
-        name: _by_rung(cut, popularity, rungs, cut.lists_by(_scores(cut, ranker), k), k)
-        for name, ranker in learned.rankers.items()
+        name: _by_rung(cut, popularity, rungs, cut.ranked(ranker, k), k) for name, ranker in learned.rankers.items()
     }
     lists |= {name: cut.filled(name, POPULAR, k) for name in cut.sources}
     return lists | {USUAL: cut.filled("lightfm", "popularity_alltime", k)}
-
-
-def _scores(cut: Examples, ranker: Ranker) -> NDArray[np.float64]:
-    return np.round(ranker.score(cut.features), 6)
 
 
 def _all_rows(results: Sequence[CutResult], config: RecommendationConfig) -> Iterator[MetricRow]:

@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from zantara_pipeline.recommend.candidates import Candidates, gather
 from zantara_pipeline.recommend.config import RecommendationConfig
 from zantara_pipeline.recommend.dataset import Dataset, Pairs
+from zantara_pipeline.recommend.generators.base import SCORE_DECIMALS
 from zantara_pipeline.recommend.generators.lightfm_warp import LightFMWarp
 from zantara_pipeline.recommend.histories import Histories
 from zantara_pipeline.recommend.line_features import column_names, item_facts, line_features
+from zantara_pipeline.recommend.rankers import Ranker
 from zantara_pipeline.recommend.ranking import Lists
 from zantara_pipeline.recommend.rerank import Catalogue
 from zantara_pipeline.recommend.rolling import fit_all, relevant_pairs
@@ -79,6 +81,10 @@ class Examples:
         # Every place of the own list comes before every place of the other one.
         scores = np.where(np.isfinite(own), -own, np.where(np.isfinite(after), -after - 1e6, -np.inf))
         return self.lists_by(scores, k)
+
+    def ranked(self, ranker: Ranker, k: int) -> NDArray[np.int32]:
+        """Lists by a ranker, rounded as the stack rounds. Shape (n, k)."""
+        return self.lists_by(np.round(ranker.score(self.features), SCORE_DECIMALS), k)
 
     def lists_by(self, scores: NDArray[np.float64], k: int) -> NDArray[np.int32]:
         """The k best candidates of each user by given scores; -inf never appears. Shape (n, k)."""

@@ -22,7 +22,7 @@ from zantara_pipeline.errors import InputError
 from zantara_pipeline.recommend.artifacts import Bundle, make_bundle
 from zantara_pipeline.recommend.config import RecommendationConfig, load_config
 from zantara_pipeline.recommend.dataset import Dataset
-from zantara_pipeline.recommend.evaluation import MetricRow, evaluate_cuts
+from zantara_pipeline.recommend.evaluation import MetricRow, evaluate_cuts, model_names
 from zantara_pipeline.recommend.examples import examples_at
 from zantara_pipeline.recommend.gate import choose
 from zantara_pipeline.recommend.histories import histories_of
@@ -64,6 +64,8 @@ def evaluate_files(
     InputError : unreadable file, missing column, an unknown model, or nothing that can be evaluated.
     """
     config = config or load_config()
+    if model is not None and model not in model_names(config):
+        raise InputError(f"there is no model {model}", "--model", f"give one of {', '.join(model_names(config))}")
     attributes = None if items is None else _read(items, ["product_id"])
     dataset, cut_us = _with_test(_rows(train, config), _rows(test, config), attributes, config)
     before = choose_cuts(dataset.before(cut_us), config.split)[-config.split.rankers :]
@@ -73,9 +75,8 @@ def evaluate_files(
         raise InputError(evaluation.note, test, "give test rows that train does not hold")
     (result,) = evaluation.results
     rows = [row for row in evaluation.rows if row.cut_us is not None]
-    models = list(dict.fromkeys(row.model for row in rows))
-    if model is not None and model not in models:
-        raise InputError(f"there is no model {model}", "--model", f"give one of {', '.join(models)}")
+    if model is not None and all(row.model != model for row in rows):
+        raise InputError(f"too little was labelled to learn {model}", train, "give more rows, with timestamps")
     return {
         "train_rows": int((dataset.times < cut_us).sum()),
         "test_rows": int((dataset.times >= cut_us).sum()),

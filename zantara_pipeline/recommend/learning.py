@@ -23,6 +23,7 @@ from zantara_pipeline.recommend.metrics import hit_matrix, ndcg
 from zantara_pipeline.recommend.rankers import LambdaRank, Lines, LogisticBlend, Ranker
 from zantara_pipeline.recommend.rolling import Fitted
 from zantara_pipeline.recommend.stack import Stack
+from zantara_pipeline.recommend.threads import one_thread
 
 # The list that a choice is judged by.
 JUDGED_AT = 10
@@ -130,7 +131,8 @@ def fit_rankers(lines: Sequence[Lines], cuts: Sequence[Examples], config: Recomm
         np.concatenate([part.labels for part in lines]),
         np.concatenate([part.groups for part in lines]),
     )
-    return {ranker.name: ranker.fit(joined) for ranker in fresh_rankers(len(cuts[0].sources), config)}
+    with one_thread():
+        return {ranker.name: ranker.fit(joined) for ranker in fresh_rankers(len(cuts[0].sources), config)}
 
 
 def choose_popularity(cuts: Sequence[Examples]) -> str:
@@ -167,7 +169,7 @@ def choose_thresholds(
 
 def ranked_values(cut: Examples, ranker: Ranker) -> NDArray[np.float64]:
     """NDCG@10 of each user under a ranker."""
-    return list_values(cut, cut.lists_by(ranker.score(cut.features), JUDGED_AT))
+    return list_values(cut, cut.ranked(ranker, JUDGED_AT))
 
 
 def list_values(cut: Examples, lists: NDArray[np.int32]) -> NDArray[np.float64]:

@@ -26,10 +26,14 @@ SEGMENT_USERS = 100
 
 @dataclass(frozen=True)
 class Check:
-    """One question of the gate and its answer, as a sentence with the figures."""
+    """One question of the gate and its answer, as a sentence with the figures.
+
+    breaks : a version that fails it cannot serve at all, whatever it would replace.
+    """
 
     passed: bool
     told: str
+    breaks: bool = False
 
 
 def check_version(
@@ -96,14 +100,16 @@ def compare(ours: pa.Table, theirs: pa.Table, column: str) -> tuple[float, float
 
 def _golden(new: Bundle) -> Check:
     kept = new.keeps_its_golden_lists()
-    return Check(kept, "golden lists are reproduced" if kept else "golden lists are not reproduced by the stored files")
+    return Check(
+        kept, "golden lists are reproduced" if kept else "golden lists are not reproduced by the stored files", True
+    )
 
 
 def _finite(new: Bundle) -> Check:
     made = new.recommend_to([entry["history"] for entry in new.manifest["golden"]], 10)
     listed = made.lists.items >= 0
     finite = bool(np.isfinite(made.lists.scores[listed]).all()) and bool(listed.any())
-    return Check(finite, "scores are finite" if finite else "scores are not finite numbers, or lists are empty")
+    return Check(finite, "scores are finite" if finite else "scores are not finite numbers, or lists are empty", True)
 
 
 def _against_popularity(metrics: dict[str, float], gate: Gate, strict: bool) -> Check:

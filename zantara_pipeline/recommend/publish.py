@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -79,6 +79,14 @@ def write_recommendations(
             _insert(con, USER_RECOMMENDATIONS.name, table)
             users, rows = users + len(codes), rows + len(table)
     return RecommendResult(users, rows, dict(sorted(served.items())), bundle.version, str(bundle.manifest["reason"]))
+
+
+def published_list(con: DuckDBPyConnection, user: str) -> list[dict[str, Any]]:
+    """Somebody's list as the last run published it, best first; empty for who is unknown or does not allow it."""
+    query = f"SELECT * EXCLUDE (user_id) FROM {USER_RECOMMENDATIONS.name} WHERE user_id = ? ORDER BY rank"
+    found = con.execute(query, [user])
+    names = [column[0] for column in found.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
 
 def _nothing_to_do(

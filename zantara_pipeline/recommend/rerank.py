@@ -87,14 +87,16 @@ def rerank(pools: Lists, people: Sequence[str], catalogue: Catalogue, reranking:
         pool = items[row][items[row] >= 0]
         order, chances = np.arange(len(pool)), np.ones(len(pool))
         for rule in rules:
-            order, chances = rule(pool, order, chances, scores[row], people[row])
-        placed = order[: items.shape[1]]
-        items[row], propensity[row] = -1, 1.0
-        items[row, : len(placed)], propensity[row, : len(placed)] = pool[placed], chances[: len(placed)]
-        kept = scores[row, placed]
-        scores[row] = np.nan
-        scores[row, : len(placed)] = kept
+            places, drawn = rule(pool[order], people[row])
+            order, chances = order[places], chances[places] * drawn
+        kept, n = scores[row, order], len(order)
+        items[row], scores[row], propensity[row] = -1, np.nan, 1.0
+        items[row, :n], scores[row, :n], propensity[row, :n] = pool[order], kept, chances
     return Reranked(Lists(items[:, :k], scores[:, :k]), propensity[:, :k])
+
+
+Placed = tuple[NDArray[np.int64], "NDArray[np.float64] | float"]
+"""What a rule gives back of a pool: places of it in the new order, and how probable each was to stand there."""
 
 
 class _Blocked:
@@ -106,16 +108,8 @@ class _Blocked:
         barred = np.asarray(catalogue.attributes[:, columns].sum(axis=1)).ravel() > 0
         self.barred = barred | np.isin(np.array(catalogue.item_ids, dtype=object), list(rule.products))
 
-    def __call__(
-        self,
-        pool: NDArray[np.int32],
-        order: NDArray[np.int64],
-        chances: NDArray[np.float64],
-        scores: object,
-        person: str,
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        keep = ~self.barred[pool[order]]
-        return order[keep], chances[keep]
+    def __call__(self, pool: NDArray[np.int32], person: str) -> Placed:
+        return np.flatnonzero(~self.barred[pool]), 1.0
 
 
 class _Cap:
@@ -125,19 +119,11 @@ class _Cap:
         self.most, self.within = rule.most, rule.within
         self.values = catalogue.of_kind(rule.attribute)
 
-    def __call__(
-        self,
-        pool: NDArray[np.int32],
-        order: NDArray[np.int64],
-        chances: NDArray[np.float64],
-        scores: object,
-        person: str,
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def __call__(self, pool: NDArray[np.int32], person: str) -> Placed:
         first: list[int] = []
         later: list[int] = []
         counts: dict[int, int] = {}
-        for place in range(len(order)):
-            item = pool[order[place]]
+        for place, item in enumerate(pool):
             held = self.values.indices[self.values.indptr[item] : self.values.indptr[item + 1]].tolist()
             if len(first) >= self.within or all(counts.get(value, 0) < self.most for value in held):
                 first.append(place)
@@ -146,8 +132,7 @@ class _Cap:
             else:
                 later.append(place)
         # What was put off stands after the places that the cap is about, before what ranked below them.
-        placed = np.array([*first[: self.within], *sorted([*later, *first[self.within :]])], dtype=np.int64)
-        return order[placed], chances[placed]
+        return np.array([*first[: self.within], *sorted([*later, *first[self.within :]])], dtype=np.int64), 1.0
 
 
 class _Diversity:
@@ -161,26 +146,18 @@ class _Diversity:
         self.weight, self.places = rule.weight, k
         self.unit = catalogue.unit_rows()
 
-    def __call__(
-        self,
-        pool: NDArray[np.int32],
-        order: NDArray[np.int64],
-        chances: NDArray[np.float64],
-        scores: object,
-        person: str,
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        rows = self.unit[pool[order]]
+    def __call__(self, pool: NDArray[np.int32], person: str) -> Placed:
+        rows = self.unit[pool]
         alike = (rows @ rows.T).toarray()
-        relevance = 1 - np.arange(len(order)) / max(len(order), 1)
-        left, nearest, chosen = np.ones(len(order), dtype=bool), np.zeros(len(order)), []
-        for _ in range(min(self.places, len(order))):
+        relevance = 1 - np.arange(len(pool)) / max(len(pool), 1)
+        left, nearest, chosen = np.ones(len(pool), dtype=bool), np.zeros(len(pool)), []
+        for _ in range(min(self.places, len(pool))):
             value = np.where(left, (1 - self.weight) * relevance - self.weight * nearest, -np.inf)
             best = int(np.argmax(np.round(value, 9)))
             chosen.append(best)
             left[best] = False
             nearest = np.maximum(nearest, alike[best])
-        placed = np.array([*chosen, *np.flatnonzero(left).tolist()], dtype=np.int64)
-        return order[placed], chances[placed]
+        return np.array([*chosen, *np.flatnonzero(left).tolist()], dtype=np.int64), 1.0
 
 
 class _Explore:
@@ -189,28 +166,19 @@ class _Explore:
     def __init__(self, rule: ExploreRule, catalogue: Catalogue, k: int) -> None:
         self.slots, self.seed, self.k = rule.slots, rule.seed, k
 
-    def __call__(
-        self,
-        pool: NDArray[np.int32],
-        order: NDArray[np.int64],
-        chances: NDArray[np.float64],
-        scores: object,
-        person: str,
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        slots = [slot - 1 for slot in sorted(self.slots) if slot <= min(self.k, len(order))]
-        shown, hidden = list(range(len(order)))[: self.k - len(slots)], list(range(len(order)))[self.k - len(slots) :]
+    def __call__(self, pool: NDArray[np.int32], person: str) -> Placed:
+        slots = [slot - 1 for slot in sorted(self.slots) if slot <= min(self.k, len(pool))]
+        everything = list(range(len(pool)))
+        shown, hidden = everything[: self.k - len(slots)], everything[self.k - len(slots) :]
         if not hidden:
-            return order, chances
+            return np.arange(len(pool)), 1.0
         digest = hashlib.sha256(f"{self.seed}\x1f{person}".encode()).digest()
         rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
-        drawn = rng.permutation(len(hidden))[: len(slots)]
-        chance = chances.copy()
-        for slot, pick in zip(slots, drawn, strict=False):
-            shown.insert(slot, hidden[pick])
-            chance[hidden[pick]] = 1 / len(hidden)
-        rest = [place for number, place in enumerate(hidden) if number not in set(drawn.tolist())]
-        placed = np.array([*shown, *rest], dtype=np.int64)
-        return order[placed], chance[placed]
+        drawn = [hidden[place] for place in rng.permutation(len(hidden))[: len(slots)]]
+        for slot, place in zip(slots, drawn, strict=False):
+            shown.insert(slot, place)
+        placed = np.array([*shown, *(place for place in hidden if place not in drawn)], dtype=np.int64)
+        return placed, np.where(np.isin(placed, drawn), 1 / len(hidden), 1.0)
 
 
 _PREPARED = {BlockedRule: _Blocked, CapRule: _Cap, DiversityRule: _Diversity, ExploreRule: _Explore}

@@ -21,6 +21,7 @@ from zantara_pipeline.recommend.config import RecommendationConfig, SplitSetting
 from zantara_pipeline.recommend.dataset import DAY_US, Dataset, Pairs
 from zantara_pipeline.recommend.generators import Generator, Popularity, make_generators, make_popularities
 from zantara_pipeline.recommend.histories import Histories, histories_of
+from zantara_pipeline.recommend.threads import one_thread
 
 
 @dataclass(frozen=True)
@@ -77,17 +78,10 @@ def _enough_users(dataset: Dataset, cuts: list[int], settings: SplitSettings) ->
 
 
 def fit_all(train: Dataset, config: RecommendationConfig) -> Fitted:
-    """Every generator and popularity, fitted on everything in `train`.
-
-    One thread of BLAS: two add in another order, and a model is to be the same bits on every machine.
-    """
-    import implicit  # noqa: F401  # limits reach only what is loaded: every BLAS has to be, before
-    import scipy.linalg  # noqa: F401
-    from threadpoolctl import threadpool_limits
-
+    """Every generator and popularity, fitted on everything in `train`."""
     generators: dict[str, Generator] = {}
     if len(train.positives()):
-        with threadpool_limits(1, "blas"):
+        with one_thread():
             generators = {name: made.fit(train) for name, made in make_generators(config).items()}
     return Fitted(train, generators, {name: made.fit(train) for name, made in make_popularities(config).items()})
 

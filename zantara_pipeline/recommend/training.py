@@ -197,9 +197,10 @@ def _judge(
     checks = check_version(new, old, today, config.gate, strict=not alike)
     failed = tuple(check.told for check in checks if not check.passed)
     told = tuple(check.told for check in checks)
+    if broken := tuple(check.told for check in checks if check.breaks and not check.passed):
+        return "refused", broken
     if champion is None:
-        broken = [check.told for check in checks[:2] if not check.passed]
-        return ("refused", tuple(broken)) if broken else ("first", (config.gate.first, *told))
+        return "first", (config.gate.first, *told)
     if champion.retrain_by is not None:
         return "replaced", (f"version {champion.number} had learned from somebody who was erased", *told)
     if old is None:

@@ -46,6 +46,11 @@ if TYPE_CHECKING:
 WHERE = f"model {MODEL_NAME}"
 
 
+def has_versions(home_mlflow: Path) -> bool:
+    """Whether a registry is there; reading must not make one. No alias says so: somebody may have taken all off."""
+    return (home_mlflow / "mlflow.db").exists()
+
+
 @dataclass(frozen=True)
 class Told:
     """One version as a person reads it."""
@@ -61,7 +66,7 @@ class Told:
 
 def history(home_mlflow: Path) -> list[Told]:
     """All versions, oldest first; nothing where none was trained."""
-    if not read_aliases(home_mlflow, MODEL_NAME):
+    if not has_versions(home_mlflow):
         return []
     aliases = read_aliases(home_mlflow, MODEL_NAME)
     with open_registry(home_mlflow, MODEL_NAME) as registry:
@@ -103,6 +108,21 @@ def promote(home_mlflow: Path, ledger: Ledger, number: int, reason: str) -> Deci
         raise InputError(f"version {number} does not reproduce its golden lists", WHERE, "train it anew: `zantara run`")
     moved = {CHAMPION: number} | ({PREVIOUS: aliases[CHAMPION]} if CHAMPION in aliases else {})
     return _move(home_mlflow, ledger, moved, "promote", bundle.version, reason)
+
+
+def require_shipped(con: DuckDBPyConnection, experiment: str) -> None:
+    """That the latest decision of an experiment is ship.
+
+    Raises
+    ------
+    InputError : it is another one, or none is known.
+    """
+    query = "SELECT decision FROM experiments.decisions WHERE experiment_id = ? ORDER BY as_of DESC, decided_at DESC LIMIT 1"
+    found = con.execute(query, [experiment]).fetchall()
+    if not found or found[0][0] != "ship":
+        told = f"its latest decision is {found[0][0]}" if found else "no decision of it is known"
+        todo = "wait for it, or give --without-experiment REASON"
+        raise InputError(f"{told}, not ship", f"experiment {experiment}", todo)
 
 
 def roll_back(home_mlflow: Path, ledger: Ledger, reason: str) -> Decision:
@@ -179,7 +199,7 @@ def _move(
 
 
 def _version(home_mlflow: Path, number: int) -> ModelVersion:
-    if read_aliases(home_mlflow, MODEL_NAME):
+    if has_versions(home_mlflow):
         with open_registry(home_mlflow, MODEL_NAME) as registry:
             for version in registry.versions():
                 if version.number == number:

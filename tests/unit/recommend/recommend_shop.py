@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from datetime import UTC, datetime, timedelta
 
 import duckdb
@@ -134,3 +135,12 @@ def own_lists(generator, data: Dataset, users, k) -> Lists:
         most=k,
     )
     return best_lines(found, found.scores[:, 0], len(users), k)
+
+
+def write(path, rows):
+    """A CSV of dicts; returns the path."""
+    with path.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    return path

@@ -8,7 +8,7 @@ import os
 
 import numpy as np
 import pytest
-from recommend_shop import START, clustered_events, clustered_products
+from recommend_shop import START, clustered_events, clustered_products, write
 from typer.testing import CliRunner
 
 from zantara_pipeline.cli.app import app
@@ -26,14 +26,6 @@ QUICK = QUICK.model_copy(
         ),
     }
 )
-
-
-def write(path, rows):
-    with path.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
 
 
 def row(user, item, day, weight=1.0):

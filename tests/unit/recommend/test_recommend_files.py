@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import json
 
 import pytest
-from recommend_shop import START, clustered_events, clustered_products, dataset
+from recommend_shop import START, clustered_events, clustered_products, dataset, write
 
 from zantara_pipeline.errors import InputError
 from zantara_pipeline.recommend import evaluate_files
 from zantara_pipeline.recommend.files import leave_last_out
-
-
-def write(path, rows):
-    with path.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 
 import numpy as np
@@ -121,6 +123,9 @@ def test_history_tells_figures_and_aliases(home):
     first, second = history(home / "mlflow")
     assert (first.aliases, second.aliases) == (("previous",), ("champion",))
     assert second.metrics["stack.all.ndcg_10"] > 0 and second.trained_as_of.startswith("2026-04-30")
+    with closing(sqlite3.connect(home / "mlflow" / "mlflow.db")) as db, db:
+        db.execute("DELETE FROM registered_model_aliases")
+    assert [one.version for one in history(home / "mlflow")] == [1, 2]  # also where no alias points at any
 
 
 def test_versions_measured_on_other_cuts_are_not_compared(home):
