@@ -106,10 +106,15 @@ def _golden(new: Bundle) -> Check:
 
 
 def _finite(new: Bundle) -> Check:
-    made = new.recommend_to([entry["history"] for entry in new.manifest["golden"]], 10)
-    listed = made.lists.items >= 0
-    finite = bool(np.isfinite(made.lists.scores[listed]).all()) and bool(listed.any())
-    return Check(finite, "scores are finite" if finite else "scores are not finite numbers, or lists are empty", True)
+    """Every learned number: one that is none silences a source, and lists alone would not show it."""
+    parts = {**new.stack.sources} | ({} if new.stack.ranker is None else {"ranker": new.stack.ranker})
+    bad = [
+        name
+        for name, part in parts.items()
+        if any(values.dtype.kind == "f" and not np.isfinite(values).all() for values in part.arrays().values())
+    ]
+    told = f"learned values of {', '.join(bad)} are not finite numbers" if bad else "learned values are finite"
+    return Check(not bad, told, True)
 
 
 def _against_popularity(metrics: dict[str, float], gate: Gate, strict: bool) -> Check:

@@ -25,6 +25,7 @@ from zantara_pipeline.recommend import (
     write_recommendations,
 )
 from zantara_pipeline.recommend.erasure import erase_from_models
+from zantara_pipeline.recommend.generators.vectors import ALS
 from zantara_pipeline.recommend.promotion import compare
 from zantara_pipeline.registry import read_aliases
 from zantara_pipeline.storage.ledger import Ledger
@@ -117,6 +118,21 @@ def test_a_version_is_made_again_bit_for_bit_or_what_prevents_it_is_named(home):
     assert not told["reproduced"] and told["differs"][0].startswith("interactions: erasure, withdrawal, retention")
     erase_from_models(mlflow, ["u0003"], datetime(2026, 5, 1, tzinfo=UTC))
     assert reproduce(con, mlflow, 2)["differs"][0].startswith("it was trained on somebody who was erased")
+
+
+def test_a_version_that_learned_no_numbers_is_refused_even_where_nothing_serves(tmp_path, monkeypatch):
+    fit = ALS.fit
+
+    def broken(self, dataset):
+        fit(self, dataset).item_vectors_[3] = np.nan
+        return self
+
+    monkeypatch.setattr(ALS, "fit", broken)
+    result = train(shop(EARLY), tmp_path, as_of(59))
+    assert result.decided.action == "refused" and result.decided.champion is None
+    assert "learned values of als are not finite numbers" in result.decided.reasons
+    assert aliases(tmp_path) == {} and load_champion(tmp_path / "mlflow") is None
+    assert [one.version for one in history(tmp_path / "mlflow")] == [1]
 
 
 def test_history_tells_figures_and_aliases(home):
